@@ -1,0 +1,29 @@
+// The micro-kernels of one ISA level. Per-ISA objects are compiled from the same sources with other flags; they hold
+// pointer-signature kernels only: no objects that need construction, nothing from the standard library that another
+// object might share (the linker may keep the AVX-512 copy of an inline function and crash an older CPU).
+#pragma once
+
+#include "cpu/kernels/gemm.hpp"
+
+namespace convec::cpu {
+
+// One member a domain. Each kernels/<domain>.cpp fills its member by `fill_<domain>` in its ISA's namespace;
+// kernels/table.cpp calls them all.
+struct KernelTable {
+  GemmKernels gemm;
+};
+
+namespace isa_baseline {
+void fill_table(KernelTable& table);
+}
+namespace isa_avx2 {
+void fill_table(KernelTable& table);
+}
+namespace isa_avx512 {
+void fill_table(KernelTable& table);
+}
+
+// The table of current_isa().
+const KernelTable& kernels() noexcept;
+
+}  // namespace convec::cpu

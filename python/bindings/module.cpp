@@ -1,0 +1,35 @@
+// The extension module convec._core.
+#include <pybind11/pybind11.h>
+
+#include <convec/error.hpp>
+
+#include "bindings.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+void translate(std::exception_ptr error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const convec::DTypeError& e) {
+    PyErr_SetString(PyExc_TypeError, e.what());
+  } catch (const convec::ShapeError& e) {
+    PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const convec::ValueError& e) {
+    PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const convec::IoError& e) {
+    PyErr_SetString(PyExc_OSError, e.what());
+  } catch (const convec::Error& e) {
+    PyErr_SetString(PyExc_RuntimeError, e.what());
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "convec's compiled core. Use the modules of the package convec instead.";
+  py::register_exception_translator(translate);
+  convec::python::register_system(module);
+  convec::python::register_conv2d(module);
+}
