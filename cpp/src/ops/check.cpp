@@ -1,0 +1,57 @@
+#include "ops/check.hpp"
+
+namespace convec::check {
+
+void rank(const ConstTensorView& tensor, const char* name, int rank, const char* layout) {
+  if (tensor.shape.rank() == rank) return;
+  throw ShapeError(std::string(name) + " has shape " + to_string(tensor.shape) + ", but must have " +
+                   std::to_string(rank) + " dimensions " + layout);
+}
+
+void shape(const ConstTensorView& tensor, const char* name, const Shape& expected, const char* why) {
+  if (tensor.shape == expected) return;
+  throw ShapeError(std::string(name) + " has shape " + to_string(tensor.shape) + ", but must be " +
+                   to_string(expected) + ": " + why);
+}
+
+void float32(const ConstTensorView& tensor, const char* name) {
+  if (tensor.dtype == DType::float32) return;
+  throw DTypeError(std::string(name) + " is " + name_of(tensor.dtype) + ", but must be float32; convert it, e.g. " +
+                   name + ".astype('float32')");
+}
+
+void same_device(const ConstTensorView& first, const char* first_name, const ConstTensorView& other,
+                 const char* other_name) {
+  if (!first.present() || !other.present() || first.device == other.device) return;
+  throw DeviceError(std::string(first_name) + " is on " + to_string(first.device) + ", but " + other_name + " is on " +
+                    to_string(other.device) + "; move one of them");
+}
+
+void at_least(std::int64_t value, std::int64_t least, const char* name) {
+  constexpr std::int64_t limit = std::int64_t{1} << 31;
+  if (value < least)
+    throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be at least " +
+                     std::to_string(least));
+  if (value >= limit)
+    throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be below 2^31");
+}
+
+void in_range(float value, float low, float high, const char* name) {
+  if (value >= low && value < high) return;
+  throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be at least " +
+                   std::to_string(low) + " and below " + std::to_string(high));
+}
+
+void no_overlap(const ConstTensorView& output, const char* output_name, const ConstTensorView& input,
+                const char* input_name) {
+  if (!output.present() || !input.present()) return;
+  const auto bytes = [](const ConstTensorView& view) {
+    return static_cast<std::uintptr_t>(view.shape.size()) * size_of(view.dtype);
+  };
+  const auto a = reinterpret_cast<std::uintptr_t>(output.data);
+  const auto b = reinterpret_cast<std::uintptr_t>(input.data);
+  if (a + bytes(output) <= b || b + bytes(input) <= a) return;
+  throw ValueError(std::string(output_name) + " overlaps " + input_name + " in memory; give it memory of its own");
+}
+
+}  // namespace convec::check
