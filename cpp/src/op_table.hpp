@@ -47,16 +47,21 @@ struct Labels {
 };
 
 struct OpTable {
-  // conv2d
+  // conv2d. A backend may keep weights in a layout of its own: `prepare` makes it (prepared_size floats; 0: none),
+  // and forward takes it where the weights are used again and again, or null to make it for this call only.
+  int64_t (*conv2d_prepared_size)(const Conv2dProblem&);
+  void (*conv2d_prepare)(const Conv2dProblem&, const float* filters, float* prepared);
   void (*conv2d_forward)(const Context&, const Conv2dProblem&, const float* input, const float* filters,
-                         const float* bias, Activation, float* output);
+                         const float* prepared, const float* bias, Activation, float* output);
   void (*conv2d_backward_input)(const Context&, const Conv2dProblem&, const float* grad_output, const float* filters,
                                 float* grad_input);
   void (*conv2d_backward_filters)(const Context&, const Conv2dProblem&, const float* input, const float* grad_output,
                                   float* grad_filters, float* grad_bias);
   // dense
+  int64_t (*dense_prepared_size)(const DenseProblem&);
+  void (*dense_prepare)(const DenseProblem&, const float* weights, float* prepared);
   void (*dense_forward)(const Context&, const DenseProblem&, const float* input, const float* weights,
-                        const float* bias, Activation, float* output);
+                        const float* prepared, const float* bias, Activation, float* output);
   void (*dense_backward_input)(const Context&, const DenseProblem&, const float* grad_output, const float* weights,
                                float* grad_input);
   void (*dense_backward_weights)(const Context&, const DenseProblem&, const float* input, const float* grad_output,

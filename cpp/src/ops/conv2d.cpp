@@ -90,7 +90,7 @@ void conv2d_forward(const Context& context, ConstTensorView input, ConstTensorVi
   check::no_overlap(output, "output", filters, "filters");
   if (p.batch == 0) return;
   op_table(input.device)
-      .conv2d_forward(context, p, input.f32(), filters.f32(), bias.f32(), activation, output.f32());
+      .conv2d_forward(context, p, input.f32(), filters.f32(), nullptr, bias.f32(), activation, output.f32());
 }
 
 void conv2d_backward_input(const Context& context, ConstTensorView grad_output, ConstTensorView filters,

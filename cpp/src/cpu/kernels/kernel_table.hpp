@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/kernels/gemm.hpp"
+#include "cpu/kernels/pack.hpp"
 
 namespace convec::cpu {
 
@@ -11,6 +12,7 @@ namespace convec::cpu {
 // kernels/table.cpp calls them all.
 struct KernelTable {
   GemmKernels gemm;
+  PackKernels pack;
 };
 
 namespace isa_baseline {

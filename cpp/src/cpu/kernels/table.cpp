@@ -4,7 +4,11 @@
 namespace convec::cpu::CONVEC_ISA_NAMESPACE {
 
 void fill_gemm(GemmKernels& kernels);
+void fill_pack(PackKernels& kernels);
 
-void fill_table(KernelTable& table) { fill_gemm(table.gemm); }
+void fill_table(KernelTable& table) {
+  fill_gemm(table.gemm);
+  fill_pack(table.pack);
+}
 
 }  // namespace convec::cpu::CONVEC_ISA_NAMESPACE

@@ -1,0 +1,629 @@
+// Convolution and its gradients, direct: the taps are looped into the accumulators of the matrix micro-kernel, so
+// that nothing like im2col is ever stored.
+#include <algorithm>
+
+#include <convec/context.hpp>
+
+#include "cpu/conv2d.hpp"
+#include "cpu/cpu_table.hpp"
+#include "cpu/kernels/kernel_table.hpp"
+#include "cpu/panels.hpp"
+#include "cpu/scratch.hpp"
+#include "cpu/thread_pool.hpp"
+
+namespace convec::cpu {
+
+namespace {
+
+// ---- Geometry --------------------------------------------------------------------------------------------------
+//
+// The forward pass and the gradient to the input are the same gather: output position i of a phase reads input
+// position i * in_step + offset through each of the phase's taps. Forward has one phase and steps by the stride; the
+// gradient to the input has one phase for each residue of the stride and steps by one.
+
+struct Tap {
+  int64_t filter;  // row or column of the filter
+  int64_t offset;
+};
+
+struct Phase {
+  int64_t start;  // first output position
+  int64_t count;  // output positions start, start + out_step, ...
+  const Tap* taps;
+  int64_t tap_count;
+};
+
+struct Axis {
+  int64_t in_extent;
+  int64_t in_step;
+  int64_t out_step;
+  const Phase* phases;
+  int64_t phase_count;
+};
+
+Axis forward_axis(Scratch& scratch, int64_t in, int64_t out, int64_t taps, int64_t stride, int64_t dilation,
+                  int64_t pad) {
+  Tap* list = scratch.take<Tap>(taps);
+  for (int64_t t = 0; t < taps; ++t) list[t] = {t, t * dilation - pad};
+  Phase* phase = scratch.take<Phase>(1);
+  *phase = {0, out, list, taps};
+  return {in, stride, 1, phase, 1};
+}
+
+// in, out: extents of the gradient read and of the gradient written.
+Axis backward_axis(Scratch& scratch, int64_t in, int64_t out, int64_t taps, int64_t stride, int64_t dilation,
+                   int64_t pad) {
+  const int64_t phase_count = std::min(stride, out);
+  Phase* phases = scratch.take<Phase>(phase_count);
+  for (int64_t start = 0; start < phase_count; ++start) {
+    Tap* list = scratch.take<Tap>(taps);
+    int64_t count = 0;
+    // Falling filter index: rising offset.
+    for (int64_t t = taps - 1; t >= 0; --t)
+      if ((start + pad - t * dilation) % stride == 0) list[count++] = {t, (start + pad - t * dilation) / stride};
+    phases[start] = {start, (out - start + stride - 1) / stride, list, count};
+  }
+  return {in, 1, stride, phases, phase_count};
+}
+
+// The taps of a phase that lie inside the input for output position i: a range, because offsets rise.
+struct TapRange {
+  int64_t begin, end;
+};
+
+TapRange taps_inside(const Axis& axis, const Phase& phase, int64_t i) {
+  TapRange range{0, phase.tap_count};
+  while (range.begin < range.end && i * axis.in_step + phase.taps[range.begin].offset < 0) ++range.begin;
+  while (range.end > range.begin && i * axis.in_step + phase.taps[range.end - 1].offset >= axis.in_extent) --range.end;
+  return range;
+}
+
+struct Gather {
+  Axis rows, columns;
+  int64_t batch;
+  int64_t in_channels, in_per_group;  // of the array read
+  int64_t out_height, out_width, out_channels, out_per_group;
+  int64_t groups;
+  int64_t kernel_width, kernel_area;
+  // Filters packed a group after the other, each in panels of [tap][in_per_group] rows.
+  const float* packed;
+  const float* bias;  // padded per group to whole panels, or null
+  bool relu;
+  const float* input;
+  float* output;
+
+  Panels panels() const { return {out_per_group, kernels().gemm}; }
+  int64_t in_height() const { return rows.in_extent; }
+  int64_t in_width() const { return columns.in_extent; }
+  int64_t group_size() const { return panels().stored() * kernel_area * in_per_group; }
+};
+
+// Offsets of the segments of a tile: the product of a range of row taps and a range of column taps, in the array read
+// and (in rows of a panel) in the packed filters.
+struct Segments {
+  std::ptrdiff_t* a;
+  std::ptrdiff_t* b;
+  int64_t count;
+  int64_t length;
+
+  Segments(Scratch& scratch, const Gather& g)
+      : a(scratch.take<std::ptrdiff_t>(g.kernel_area)),
+        b(scratch.take<std::ptrdiff_t>(g.kernel_area)),
+        count(0),
+        length(0) {}
+
+  // `pitch` is the distance of two rows of the array read, in pixels.
+  void build(const Gather& g, const Phase& row_phase, TapRange row_taps, const Phase& column_phase,
+             TapRange column_taps, int64_t pitch) {
+    const int64_t columns = column_taps.end - column_taps.begin;
+    // Neighbouring taps that are neighbours in memory too are one long segment.
+    bool merge = g.groups == 1 && columns > 0;
+    for (int64_t t = column_taps.begin + 1; t < column_taps.end; ++t) {
+      const Tap& before = column_phase.taps[t - 1];
+      const Tap& tap = column_phase.taps[t];
+      merge = merge && tap.offset == before.offset + 1 && tap.filter == before.filter + 1;
+    }
+    count = 0;
+    length = merge ? columns * g.in_per_group : g.in_per_group;
+    for (int64_t r = row_taps.begin; r < row_taps.end; ++r)
+      for (int64_t c = column_taps.begin; c < (merge ? column_taps.begin + 1 : column_taps.end); ++c) {
+        const Tap& row = row_phase.taps[r];
+        const Tap& column = column_phase.taps[c];
+        a[count] = (row.offset * pitch + column.offset) * g.in_channels;
+        b[count] = (row.filter * g.kernel_width + column.filter) * g.in_per_group;
+        ++count;
+      }
+  }
+};
+
+// ---- Tiles along a row of the output ------------------------------------------------------------------------------
+
+// Zeros that a row needs on either side so that every tap of every phase stays inside it.
+struct Border {
+  int64_t left = 0, right = 0;
+};
+
+Border border_of(const Axis& axis) {
+  Border border;
+  for (int64_t index = 0; index < axis.phase_count; ++index) {
+    const Phase& phase = axis.phases[index];
+    if (phase.tap_count == 0) continue;
+    const int64_t lowest = phase.taps[0].offset;
+    const int64_t highest = (phase.count - 1) * axis.in_step + phase.taps[phase.tap_count - 1].offset;
+    border.left = std::max(border.left, -lowest);
+    border.right = std::max(border.right, highest - (axis.in_extent - 1));
+  }
+  return border;
+}
+
+// Copies input rows [begin, end) of an image with zeros on both sides.
+void copy_with_border(const Gather& g, const float* image, int64_t begin, int64_t end, Border border, float* to) {
+  const int64_t channels = g.in_channels;
+  const int64_t width = g.in_width();
+  for (int64_t row = begin; row < end; ++row) {
+    std::fill_n(to, border.left * channels, 0.0F);
+    to = std::copy_n(image + row * width * channels, width * channels, to + border.left * channels);
+    std::fill_n(to, border.right * channels, 0.0F);
+    to += border.right * channels;
+  }
+}
+
+// The rows of one phase in [begin, end), all columns, panels [first_panel, last_panel) of every group.
+void gather_rows(const Gather& g, int64_t image, const Phase& row_phase, int64_t begin, int64_t end,
+                 int64_t first_panel, int64_t last_panel, Border border) {
+  Scratch scratch;
+  const GemmKernels& gemm = kernels().gemm;
+  const Panels panels = g.panels();
+  const int64_t image_size = g.in_height() * g.in_width() * g.in_channels;
+  const float* source = g.input + image * image_size;
+  const int64_t pitch = g.in_width() + border.left + border.right;
+  int64_t source_row = 0;
+  if (border.left + border.right > 0 && row_phase.tap_count > 0) {
+    const int64_t low = begin * g.rows.in_step + row_phase.taps[0].offset;
+    const int64_t high = (end - 1) * g.rows.in_step + row_phase.taps[row_phase.tap_count - 1].offset;
+    source_row = std::max<int64_t>(low, 0);
+    const int64_t source_end = std::max(std::min(high + 1, g.in_height()), source_row);
+    float* copy = scratch.take<float>((source_end - source_row) * pitch * g.in_channels);
+    copy_with_border(g, source, source_row, source_end, border, copy);
+    source = copy;
+  }
+  std::ptrdiff_t* b_offsets = scratch.take<std::ptrdiff_t>(g.kernel_area);
+  for (int64_t phase_index = 0; phase_index < g.columns.phase_count; ++phase_index) {
+    const Phase& column_phase = g.columns.phases[phase_index];
+    Segments segments(scratch, g);
+    segments.build(g, row_phase, {0, row_phase.tap_count}, column_phase, {0, column_phase.tap_count}, pitch);
+    const int64_t per_row = row_phase.tap_count == 0 ? 0 : segments.count / row_phase.tap_count;
+    const int64_t tiles = (column_phase.count + gemm.rows - 1) / gemm.rows;
+    const int64_t tile_width = (column_phase.count + tiles - 1) / tiles;
+    for (int64_t group = 0; group < g.groups; ++group)
+      for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+        GemmTile t{};
+        t.a_row = g.columns.in_step * g.in_channels;
+        t.a_step = 1;
+        t.b_step = panels.width(panel);
+        t.length = segments.length;
+        t.c_row = g.columns.out_step * g.out_channels;
+        t.columns = static_cast<int>(panels.used(panel));
+        t.relu = g.relu;
+        t.bias = g.bias == nullptr ? nullptr : g.bias + group * panels.stored() + panels.begin(panel);
+        t.b = g.packed + group * g.group_size() + panels.offset(panel) * g.kernel_area * g.in_per_group;
+        for (int64_t s = 0; s < segments.count; ++s) b_offsets[s] = segments.b[s] * t.b_step;
+        for (int64_t i = begin; i < end; ++i) {
+          const TapRange inside = taps_inside(g.rows, row_phase, i);
+          t.segments = (inside.end - inside.begin) * per_row;
+          t.a_segments = segments.a + inside.begin * per_row;
+          t.b_segments = b_offsets + inside.begin * per_row;
+          const float* row = source + ((i * g.rows.in_step - source_row) * pitch + border.left) * g.in_channels +
+                             group * g.in_per_group;
+          const int64_t y = row_phase.start + i * g.rows.out_step;
+          float* out = g.output + ((image * g.out_height + y) * g.out_width + column_phase.start) * g.out_channels +
+                       group * g.out_per_group + panels.begin(panel);
+          for (int64_t j = 0; j < column_phase.count; j += tile_width) {
+            t.a = row + j * t.a_row;
+            t.c = out + j * t.c_row;
+            t.rows = static_cast<int>(std::min(tile_width, column_phase.count - j));
+            gemm.tile_f32_along(t);
+          }
+        }
+      }
+  }
+}
+
+// Splits `extent` into about `wanted` parts.
+int64_t part_size(int64_t extent, int64_t wanted) {
+  const int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(extent, 1));
+  return (extent + parts - 1) / parts;
+}
+
+void gather_along_rows(const Gather& g) {
+  const Border border = border_of(g.columns);
+  const int64_t panel_count = g.panels().count();
+  // A few tasks for each thread, so that a slow one does not keep the others waiting.
+  const int64_t wanted = 4 * num_threads();
+  for (int64_t phase_index = 0; phase_index < g.rows.phase_count; ++phase_index) {
+    const Phase& phase = g.rows.phases[phase_index];
+    const int64_t rows = part_size(phase.count, (wanted + g.batch - 1) / g.batch);
+    const int64_t row_tasks = (phase.count + rows - 1) / rows;
+    const int64_t panel_part = part_size(panel_count, wanted / (g.batch * row_tasks));
+    const int64_t panel_tasks = (panel_count + panel_part - 1) / panel_part;
+    parallel_for(g.batch * row_tasks * panel_tasks, [&](int64_t task, int) {
+      const int64_t panel = task % panel_tasks * panel_part;
+      const int64_t begin = task / panel_tasks % row_tasks * rows;
+      gather_rows(g, task / panel_tasks / row_tasks, phase, begin, std::min(begin + rows, phase.count), panel,
+                  std::min(panel + panel_part, panel_count), border);
+    });
+  }
+}
+
+// ---- Tiles across the images of a batch --------------------------------------------------------------------------
+//
+// Where rows are short, a tile takes the same pixel of several images: it is full, and each pixel reads only the taps
+// that lie inside, so that padding costs nothing.
+
+constexpr int64_t images_a_tile = 8;
+constexpr int64_t short_row = 8;
+
+void gather_images(const Gather& g, int64_t first_image, int64_t images) {
+  Scratch scratch;
+  const GemmKernels& gemm = kernels().gemm;
+  const Panels panels = g.panels();
+  const int64_t in_image = g.in_height() * g.in_width() * g.in_channels;
+  const int64_t out_image = g.out_height * g.out_width * g.out_channels;
+  Segments segments(scratch, g);
+  std::ptrdiff_t* b_offsets = scratch.take<std::ptrdiff_t>(g.kernel_area);
+  for (int64_t row_index = 0; row_index < g.rows.phase_count; ++row_index)
+    for (int64_t i = 0; i < g.rows.phases[row_index].count; ++i)
+      for (int64_t column_index = 0; column_index < g.columns.phase_count; ++column_index)
+        for (int64_t j = 0; j < g.columns.phases[column_index].count; ++j) {
+          const Phase& row_phase = g.rows.phases[row_index];
+          const Phase& column_phase = g.columns.phases[column_index];
+          segments.build(g, row_phase, taps_inside(g.rows, row_phase, i), column_phase,
+                         taps_inside(g.columns, column_phase, j), g.in_width());
+          const int64_t pixel = i * g.rows.in_step * g.in_width() + j * g.columns.in_step;
+          const int64_t y = row_phase.start + i * g.rows.out_step;
+          const int64_t x = column_phase.start + j * g.columns.out_step;
+          for (int64_t group = 0; group < g.groups; ++group)
+            for (int64_t panel = 0; panel < panels.count(); ++panel) {
+              GemmTile t{};
+              t.a_segments = segments.a;
+              t.a_row = in_image;
+              t.a_step = 1;
+              t.b = g.packed + group * g.group_size() + panels.offset(panel) * g.kernel_area * g.in_per_group;
+              t.b_segments = b_offsets;
+              t.b_step = panels.width(panel);
+              t.segments = segments.count;
+              t.length = segments.length;
+              t.c_row = out_image;
+              t.columns = static_cast<int>(panels.used(panel));
+              t.relu = g.relu;
+              t.bias = g.bias == nullptr ? nullptr : g.bias + group * panels.stored() + panels.begin(panel);
+              for (int64_t s = 0; s < segments.count; ++s) b_offsets[s] = segments.b[s] * t.b_step;
+              for (int64_t image = 0; image < images; image += gemm.rows) {
+                t.a = g.input + (first_image + image) * in_image + pixel * g.in_channels + group * g.in_per_group;
+                t.c = g.output + (first_image + image) * out_image + (y * g.out_width + x) * g.out_channels +
+                      group * g.out_per_group + panels.begin(panel);
+                t.rows = static_cast<int>(std::min<int64_t>(gemm.rows, images - image));
+                gemm.tile_f32_along(t);
+              }
+            }
+        }
+}
+
+void gather(const Gather& g) {
+  if (g.out_width < short_row && g.batch >= images_a_tile) {
+    parallel_for((g.batch + images_a_tile - 1) / images_a_tile, [&](int64_t task, int) {
+      const int64_t first = task * images_a_tile;
+      gather_images(g, first, std::min(images_a_tile, g.batch - first));
+    });
+  } else {
+    gather_along_rows(g);
+  }
+}
+
+// ---- Forward -----------------------------------------------------------------------------------------------------
+
+Gather forward_gather(Scratch& scratch, const Conv2dProblem& p, const float* input, const float* prepared,
+                      const float* bias, bool relu, float* output) {
+  Gather g{};
+  g.rows = forward_axis(scratch, p.height, p.out_height, p.kernel_height, p.stride_height, p.dilation_height,
+                        p.pad_top);
+  g.columns = forward_axis(scratch, p.width, p.out_width, p.kernel_width, p.stride_width, p.dilation_width,
+                           p.pad_left);
+  g.batch = p.batch;
+  g.in_channels = p.channels;
+  g.in_per_group = p.channels / p.groups;
+  g.out_height = p.out_height;
+  g.out_width = p.out_width;
+  g.out_channels = p.filters;
+  g.out_per_group = p.filters / p.groups;
+  g.groups = p.groups;
+  g.kernel_width = p.kernel_width;
+  g.kernel_area = p.kernel_height * p.kernel_width;
+  g.packed = prepared;
+  g.relu = relu;
+  g.input = input;
+  g.output = output;
+  if (bias != nullptr) {
+    const Panels panels = g.panels();
+    float* padded = scratch.take<float>(panels.stored() * p.groups);
+    for (int64_t group = 0; group < p.groups; ++group)
+      kernels().pack.copy_f32(bias + group * g.out_per_group, 0, padded + group * panels.stored(), 0, 1,
+                              g.out_per_group, panels.stored());
+    g.bias = padded;
+  }
+  return g;
+}
+
+int64_t conv2d_prepared_size(const Conv2dProblem& p) {
+  const Panels panels(p.filters / p.groups, kernels().gemm);
+  return p.groups * panels.stored() * p.kernel_height * p.kernel_width * (p.channels / p.groups);
+}
+
+void conv2d_prepare(const Conv2dProblem& p, const float* filters, float* prepared) {
+  const int64_t per_group = p.filters / p.groups;
+  const int64_t steps = p.kernel_height * p.kernel_width * (p.channels / p.groups);
+  const Panels panels(per_group, kernels().gemm);
+  for (int64_t group = 0; group < p.groups; ++group)
+    for (int64_t panel = 0; panel < panels.count(); ++panel)
+      kernels().pack.copy_f32(filters + group * per_group + panels.begin(panel), p.filters,
+                              prepared + (group * panels.stored() + panels.offset(panel)) * steps, panels.width(panel),
+                              steps, panels.used(panel), panels.width(panel));
+}
+
+void conv2d_forward(const Context& context, const Conv2dProblem& p, const float* input, const float* filters,
+                    const float* prepared, const float* bias, Activation activation, float* output) {
+  Scratch scratch;
+  if (prepared == nullptr) {
+    float* packed = scratch.take<float>(conv2d_prepared_size(p));
+    conv2d_prepare(p, filters, packed);
+    prepared = packed;
+  }
+  gather(forward_gather(scratch, p, input, prepared, bias, activation == Activation::relu, output));
+  if (activation != Activation::linear && activation != Activation::relu)
+    op_table(context.device)
+        .activation_forward(context, activation, p.batch * p.out_height * p.out_width * p.filters, output, output);
+}
+
+// ---- Gradient to the input -----------------------------------------------------------------------------------------
+
+void conv2d_backward_input(const Context&, const Conv2dProblem& p, const float* grad_output, const float* filters,
+                           float* grad_input) {
+  Scratch scratch;
+  Gather g{};
+  g.rows = backward_axis(scratch, p.out_height, p.height, p.kernel_height, p.stride_height, p.dilation_height,
+                         p.pad_top);
+  g.columns = backward_axis(scratch, p.out_width, p.width, p.kernel_width, p.stride_width, p.dilation_width,
+                            p.pad_left);
+  g.batch = p.batch;
+  g.in_channels = p.filters;
+  g.in_per_group = p.filters / p.groups;
+  g.out_height = p.height;
+  g.out_width = p.width;
+  g.out_channels = p.channels;
+  g.out_per_group = p.channels / p.groups;
+  g.groups = p.groups;
+  g.kernel_width = p.kernel_width;
+  g.kernel_area = p.kernel_height * p.kernel_width;
+  g.input = grad_output;
+  g.output = grad_input;
+  // Panels of [tap][filter] rows and input channels as columns: each tap's matrix transposed.
+  const Panels panels = g.panels();
+  float* packed = scratch.take<float>(g.group_size() * p.groups);
+  for (int64_t group = 0; group < p.groups; ++group)
+    for (int64_t panel = 0; panel < panels.count(); ++panel) {
+      float* to = packed + group * g.group_size() + panels.offset(panel) * g.kernel_area * g.in_per_group;
+      for (int64_t tap = 0; tap < g.kernel_area; ++tap)
+        kernels().pack.transpose_f32(
+            filters + (tap * g.out_per_group + panels.begin(panel)) * p.filters + group * g.in_per_group, p.filters,
+            to + tap * g.in_per_group * panels.width(panel), panels.width(panel), g.in_per_group, panels.used(panel),
+            panels.width(panel));
+    }
+  g.packed = packed;
+  gather(g);
+}
+
+// ---- Gradient to the filters ---------------------------------------------------------------------------------------
+
+// Bytes of input and output gradient worked on at once, to stay in the second-level cache.
+constexpr int64_t cache_block = 256 * 1024;
+
+// Output positions whose input position under a tap lies inside: [begin, end).
+struct Span {
+  int64_t begin, end;
+};
+
+Span positions_inside(int64_t in, int64_t out, int64_t stride, int64_t offset) {
+  const int64_t begin = offset >= 0 ? 0 : (-offset + stride - 1) / stride;
+  const int64_t end = offset >= in ? 0 : std::min(out, (in - 1 - offset) / stride + 1);
+  return {std::min(begin, std::max(end, int64_t{0})), std::max(end, int64_t{0})};
+}
+
+// A block of `rows` adjacent rows of the gradient's matrix (channels, or columns times channels where those are
+// adjacent in memory) of one tap and one panel, summed over all pixels of all images in a fixed order.
+struct FilterTile {
+  int64_t row_offset;     // of the tap in the input: row * dilation - padding
+  int64_t column_offset;  // likewise
+  int64_t channel;        // first float within the pixel
+  int64_t rows;
+  int64_t panel;
+  int64_t group;
+  float* to;
+};
+
+struct FilterGradient {
+  Conv2dProblem p;
+  const float* input;
+  int64_t in_height, in_width;  // of `input`, padding included where it was copied
+  const float* grad_output;
+  int64_t grad_channels;  // distance of two pixels of grad_output
+  int64_t image_block;    // images worked on at once
+};
+
+void sum_tile(const FilterGradient& f, const FilterTile& tile, int64_t first_image, int64_t images, bool accumulate,
+              std::ptrdiff_t* a_segments, std::ptrdiff_t* b_segments) {
+  const Conv2dProblem& p = f.p;
+  const Panels panels(p.filters / p.groups, kernels().gemm);
+  const Span rows = positions_inside(f.in_height, p.out_height, p.stride_height, tile.row_offset);
+  const Span columns = positions_inside(f.in_width, p.out_width, p.stride_width, tile.column_offset);
+  const int64_t in_image = f.in_height * f.in_width * p.channels;
+  const int64_t out_image = p.out_height * p.out_width * f.grad_channels;
+  GemmTile t{};
+  t.a = f.input + first_image * in_image + tile.channel;
+  t.a_segments = a_segments;
+  t.a_row = 1;
+  t.b = f.grad_output + first_image * out_image + tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
+  t.b_segments = b_segments;
+  t.c = tile.to;
+  t.c_row = p.filters;
+  t.rows = static_cast<int>(tile.rows);
+  t.columns = static_cast<int>(panels.used(tile.panel));
+  t.accumulate = accumulate;
+  const auto a_at = [&](int64_t y, int64_t x) {
+    return ((y * p.stride_height + tile.row_offset) * f.in_width + x * p.stride_width + tile.column_offset) *
+           p.channels;
+  };
+  const auto b_at = [&](int64_t y, int64_t x) { return (y * p.out_width + x) * f.grad_channels; };
+  const int64_t width = columns.end - columns.begin;
+  if (width >= images) {  // the reduction runs along the rows
+    t.a_step = p.stride_width * p.channels;
+    t.b_step = f.grad_channels;
+    t.length = width;
+    for (int64_t image = 0; image < images; ++image)
+      for (int64_t y = rows.begin; y < rows.end; ++y) {
+        a_segments[t.segments] = image * in_image + a_at(y, columns.begin);
+        b_segments[t.segments++] = image * out_image + b_at(y, columns.begin);
+      }
+  } else {  // across the images
+    t.a_step = in_image;
+    t.b_step = out_image;
+    t.length = images;
+    for (int64_t y = rows.begin; y < rows.end; ++y)
+      for (int64_t x = columns.begin; x < columns.end; ++x) {
+        a_segments[t.segments] = a_at(y, x);
+        b_segments[t.segments++] = b_at(y, x);
+      }
+  }
+  kernels().gemm.tile_f32_across(t);
+}
+
+}  // namespace
+
+void sum_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to) {
+  // A product with ones, in blocks whose sums are then added: fixed order, and the rounding error of a long sum grows
+  // with the block instead.
+  constexpr int64_t block = 256;
+  static constexpr std::ptrdiff_t no_offset[1] = {0};
+  static constexpr float one = 1.0F;
+  const GemmKernels& gemm = kernels().gemm;
+  const Panels panels(columns, gemm);
+  parallel_for(panels.count(), [&](int64_t panel, int) {
+    const int64_t used = panels.used(panel);
+    GemmTile t{};
+    t.a = &one;
+    t.a_segments = no_offset;
+    t.a_row = 1;
+    t.segments = 1;
+    t.c = to + panels.begin(panel);
+    t.rows = 1;
+    t.columns = static_cast<int>(used);
+    std::fill_n(t.c, used, 0.0F);
+    t.accumulate = true;
+    for (int64_t row = 0; row < rows; row += block) {
+      t.b = from + row * from_row + panels.begin(panel);
+      t.b_step = from_row;
+      t.length = std::min(block, rows - row);
+      gemm.tile_f32_across(t);
+    }
+  });
+}
+
+namespace {
+
+void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float* input, const float* grad_output,
+                             float* grad_filters, float* grad_bias) {
+  Scratch scratch;
+  const GemmKernels& gemm = kernels().gemm;
+  const Panels panels(p.filters / p.groups, gemm);
+  const int64_t in_per_group = p.channels / p.groups;
+  const int64_t pixels = p.batch * p.out_height * p.out_width;
+
+  FilterGradient f{p, input, p.height, p.width, grad_output, p.filters, 1};
+  if (panels.used(panels.count() - 1) % gemm.vector != 0) {
+    // The micro-kernel reads whole vectors: give the last pixel something to read behind it.
+    f.grad_channels = (p.groups - 1) * (p.filters / p.groups) + panels.stored();
+    f.grad_channels = std::max(f.grad_channels, p.filters);
+    float* copy = scratch.take<float>(pixels * f.grad_channels);
+    parallel_for_range(pixels, 1024, [&](int64_t begin, int64_t end) {
+      kernels().pack.copy_f32(grad_output + begin * p.filters, p.filters, copy + begin * f.grad_channels,
+                              f.grad_channels, end - begin, p.filters, f.grad_channels);
+    });
+    f.grad_output = copy;
+  }
+
+  // With few channels, the columns of the filter are taken together (they are adjacent in memory), which needs a copy
+  // of the input with its padding.
+  const bool merge = p.groups == 1 && p.dilation_width == 1 && p.channels < gemm.rows / 2 + 1 && p.kernel_width > 1;
+  if (merge && p.pad_left + p.pad_right > 0) {
+    f.in_width = p.width + p.pad_left + p.pad_right;
+    float* copy = scratch.take<float>(p.batch * p.height * f.in_width * p.channels);
+    parallel_for_range(p.batch * p.height, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        float* to = copy + row * f.in_width * p.channels;
+        std::fill_n(to, p.pad_left * p.channels, 0.0F);
+        to = std::copy_n(input + row * p.width * p.channels, p.width * p.channels, to + p.pad_left * p.channels);
+        std::fill_n(to, p.pad_right * p.channels, 0.0F);
+      }
+    });
+    f.input = copy;
+  }
+  const int64_t column_shift = merge ? 0 : p.pad_left;
+  const int64_t columns = merge ? 1 : p.kernel_width;
+  const int64_t tap_rows = merge ? p.kernel_width * p.channels : in_per_group;
+  const int64_t tiles_a_tap = (tap_rows + gemm.rows - 1) / gemm.rows;
+  const int64_t tile_rows = (tap_rows + tiles_a_tap - 1) / tiles_a_tap;
+
+  const int64_t image_bytes =
+      (f.in_height * f.in_width * p.channels + p.out_height * p.out_width * f.grad_channels) * 4;
+  f.image_block = std::clamp<int64_t>(cache_block / image_bytes, 1, std::max<int64_t>(p.batch, 1));
+
+  // A task owns the gradient of one tap and panel: nothing is shared, and every sum has one order.
+  const int64_t taps = p.kernel_height * columns;
+  parallel_for(p.groups * panels.count() * taps, [&](int64_t task, int) {
+    const int64_t tap = task % taps;
+    const int64_t row = tap / columns;
+    const int64_t column = tap % columns;
+    Scratch local;
+    const int64_t most_segments = p.out_height * std::max(f.image_block, p.out_width);
+    std::ptrdiff_t* a_segments = local.take<std::ptrdiff_t>(most_segments);
+    std::ptrdiff_t* b_segments = local.take<std::ptrdiff_t>(most_segments);
+    FilterTile tile{};
+    tile.row_offset = row * p.dilation_height - p.pad_top;
+    tile.column_offset = column * p.dilation_width - column_shift;
+    tile.panel = task / taps % panels.count();
+    tile.group = task / taps / panels.count();
+    float* to = grad_filters + (row * p.kernel_width + column) * in_per_group * p.filters +
+                tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
+    if (p.batch == 0)
+      for (int64_t i = 0; i < tap_rows; ++i) std::fill_n(to + i * p.filters, panels.used(tile.panel), 0.0F);
+    for (int64_t image = 0; image < p.batch; image += f.image_block)
+      for (int64_t i = 0; i < tap_rows; i += tile_rows) {
+        tile.channel = tile.group * in_per_group + i;
+        tile.rows = std::min(tile_rows, tap_rows - i);
+        tile.to = to + i * p.filters;
+        sum_tile(f, tile, image, std::min(f.image_block, p.batch - image), image > 0, a_segments, b_segments);
+      }
+  });
+  if (grad_bias != nullptr) sum_rows(pixels, p.filters, f.grad_output, f.grad_channels, grad_bias);
+}
+
+}  // namespace
+
+void fill_conv2d(OpTable& table) {
+  table.conv2d_prepared_size = conv2d_prepared_size;
+  table.conv2d_prepare = conv2d_prepare;
+  table.conv2d_forward = conv2d_forward;
+  table.conv2d_backward_input = conv2d_backward_input;
+  table.conv2d_backward_filters = conv2d_backward_filters;
+}
+
+}  // namespace convec::cpu
