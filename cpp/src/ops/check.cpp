@@ -54,4 +54,17 @@ void no_overlap(const ConstTensorView& output, const char* output_name, const Co
   throw ValueError(std::string(output_name) + " overlaps " + input_name + " in memory; give it memory of its own");
 }
 
+void in_place_or_apart(const ConstTensorView& output, const char* output_name, const ConstTensorView& input,
+                       const char* input_name) {
+  if (output.data == input.data) return;
+  no_overlap(output, output_name, input, input_name);
+}
+
+void argument(const ConstTensorView& tensor, const char* name, const Shape& expected, const char* why,
+              const ConstTensorView& first, const char* first_name) {
+  float32(tensor, name);
+  shape(tensor, name, expected, why);
+  same_device(first, first_name, tensor, name);
+}
+
 }  // namespace convec::check

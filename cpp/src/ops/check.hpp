@@ -26,5 +26,11 @@ void in_range(float value, float low, float high, const char* name);
 // Throws ValueError where two views share memory.
 void no_overlap(const ConstTensorView& output, const char* output_name, const ConstTensorView& input,
                 const char* input_name);
+// The same for an element-wise op, whose output may be exactly its input.
+void in_place_or_apart(const ConstTensorView& output, const char* output_name, const ConstTensorView& input,
+                       const char* input_name);
+// float32 and `shape`, on the device of `first`.
+void argument(const ConstTensorView& tensor, const char* name, const Shape& expected, const char* why,
+              const ConstTensorView& first, const char* first_name);
 
 }  // namespace convec::check

@@ -14,6 +14,11 @@ const OpTable& op_table(Device device) {
     OpTable filled{};
     cpu::fill_conv2d(filled);
     cpu::fill_dense(filled);
+    cpu::fill_pool2d(filled);
+    cpu::fill_activation(filled);
+    cpu::fill_loss(filled);
+    cpu::fill_batch_norm(filled);
+    cpu::fill_optimizer(filled);
     return filled;
   }();
   return table;

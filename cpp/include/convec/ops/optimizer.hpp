@@ -24,9 +24,10 @@ struct CONVEC_API OptimizerOptions {
   float learning_rate = 0.001F;
   float momentum = 0.0F;    ///< SGD, RMSprop
   bool nesterov = false;    ///< SGD
-  float beta_1 = 0.9F;      ///< Adam, AdamW
-  float beta_2 = 0.999F;    ///< Adam, AdamW
-  float rho = 0.9F;         ///< RMSprop 0.9, Adadelta 0.95
+  /// Decay rates are doubles, because the rules use 1 - rate, and that of the nearest float is off by up to 1e-5.
+  double beta_1 = 0.9;      ///< Adam, AdamW
+  double beta_2 = 0.999;    ///< Adam, AdamW
+  double rho = 0.9;         ///< RMSprop 0.9, Adadelta 0.95
   float epsilon = 1e-7F;    ///< outside the root in Adam, inside it in RMSprop and Adadelta
   bool amsgrad = false;     ///< Adam, AdamW
   bool centered = false;    ///< RMSprop

@@ -3,8 +3,13 @@
 // object might share (the linker may keep the AVX-512 copy of an inline function and crash an older CPU).
 #pragma once
 
+#include "cpu/kernels/activation.hpp"
+#include "cpu/kernels/batch_norm.hpp"
 #include "cpu/kernels/gemm.hpp"
+#include "cpu/kernels/loss.hpp"
+#include "cpu/kernels/optimizer.hpp"
 #include "cpu/kernels/pack.hpp"
+#include "cpu/kernels/pool2d.hpp"
 
 namespace convec::cpu {
 
@@ -13,6 +18,11 @@ namespace convec::cpu {
 struct KernelTable {
   GemmKernels gemm;
   PackKernels pack;
+  PoolKernels pool;
+  ActivationKernels activation;
+  LossKernels loss;
+  BatchNormKernels batch_norm;
+  OptimizerKernels optimizer;
 };
 
 namespace isa_baseline {

@@ -5,10 +5,20 @@ namespace convec::cpu::CONVEC_ISA_NAMESPACE {
 
 void fill_gemm(GemmKernels& kernels);
 void fill_pack(PackKernels& kernels);
+void fill_pool2d(PoolKernels& kernels);
+void fill_activation(ActivationKernels& kernels);
+void fill_loss(LossKernels& kernels);
+void fill_batch_norm(BatchNormKernels& kernels);
+void fill_optimizer(OptimizerKernels& kernels);
 
 void fill_table(KernelTable& table) {
   fill_gemm(table.gemm);
   fill_pack(table.pack);
+  fill_pool2d(table.pool);
+  fill_activation(table.activation);
+  fill_loss(table.loss);
+  fill_batch_norm(table.batch_norm);
+  fill_optimizer(table.optimizer);
 }
 
 }  // namespace convec::cpu::CONVEC_ISA_NAMESPACE
