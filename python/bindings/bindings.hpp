@@ -7,5 +7,12 @@ namespace convec::python {
 
 void register_system(pybind11::module_& module);
 void register_conv2d(pybind11::module_& module);
+void register_pool2d(pybind11::module_& module);
+void register_dense(pybind11::module_& module);
+void register_activation(pybind11::module_& module);
+void register_loss(pybind11::module_& module);
+void register_batch_norm(pybind11::module_& module);
+void register_optimizer(pybind11::module_& module);
+void register_random(pybind11::module_& module);
 
 }  // namespace convec::python

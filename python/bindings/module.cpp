@@ -32,4 +32,11 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception_translator(translate);
   convec::python::register_system(module);
   convec::python::register_conv2d(module);
+  convec::python::register_pool2d(module);
+  convec::python::register_dense(module);
+  convec::python::register_activation(module);
+  convec::python::register_loss(module);
+  convec::python::register_batch_norm(module);
+  convec::python::register_optimizer(module);
+  convec::python::register_random(module);
 }

@@ -1,0 +1,97 @@
+// convec.ops.activation, softmax, dropout, rescale and their gradients.
+#include <pybind11/pybind11.h>
+
+#include <convec/ops/activation.hpp>
+
+#include "array.hpp"
+#include "bindings.hpp"
+
+namespace convec::python {
+
+namespace {
+
+// Calls run(input, output) on an array and one of the same shape.
+template <typename Run>
+py::array elementwise(const py::object& input, const py::object& out, Run&& run) {
+  const py::array x = as_array(input, "input");
+  const ConstTensorView x_view = view(x, "input");
+  py::array y = output(out, x_view.shape);
+  const TensorView y_view = mutable_view(y, "out");
+  {
+    const py::gil_scoped_release release;
+    run(x_view, y_view);
+  }
+  return y;
+}
+
+// Calls run(grad_output, other, grad_input); `name` is the other's.
+template <typename Run>
+py::array gradient(const py::object& grad_output, const py::object& other, const char* name, const py::object& out,
+                   Run&& run) {
+  const py::array g = as_array(grad_output, "grad_output");
+  const py::array x = as_array(other, name);
+  const ConstTensorView g_view = view(g, "grad_output");
+  const ConstTensorView x_view = view(x, name);
+  py::array dx = output(out, x_view.shape);
+  const TensorView dx_view = mutable_view(dx, "out");
+  {
+    const py::gil_scoped_release release;
+    run(g_view, x_view, dx_view);
+  }
+  return dx;
+}
+
+py::array activation(const py::object& input, const char* name, const py::object& out) {
+  const Activation function = parse_activation(name);
+  return elementwise(input, out, [=](const ConstTensorView& x, const TensorView& y) {
+    activation_forward({}, function, x, y);
+  });
+}
+
+py::array activation_backward_(const py::object& grad_output, const py::object& input, const char* name,
+                               const py::object& out) {
+  const Activation function = parse_activation(name);
+  return gradient(grad_output, input, "input", out,
+                  [=](const ConstTensorView& g, const ConstTensorView& x, const TensorView& dx) {
+                    activation_backward({}, function, g, x, dx);
+                  });
+}
+
+py::array softmax(const py::object& input, const py::object& out) {
+  return elementwise(input, out, [](const ConstTensorView& x, const TensorView& y) { softmax_forward({}, x, y); });
+}
+
+py::array softmax_backward_(const py::object& grad_output, const py::object& output, const py::object& out) {
+  return gradient(grad_output, output, "output", out,
+                  [](const ConstTensorView& g, const ConstTensorView& y, const TensorView& dx) {
+                    softmax_backward({}, g, y, dx);
+                  });
+}
+
+py::array dropout_(const py::object& input, float rate, std::uint64_t seed, std::uint64_t offset,
+                   const py::object& out) {
+  return elementwise(input, out, [=](const ConstTensorView& x, const TensorView& y) {
+    dropout({}, rate, seed, offset, x, y);
+  });
+}
+
+py::array rescale_(const py::object& input, float scale, float offset, const py::object& out) {
+  return elementwise(input, out, [=](const ConstTensorView& x, const TensorView& y) {
+    rescale({}, scale, offset, x, y);
+  });
+}
+
+}  // namespace
+
+void register_activation(py::module_& module) {
+  module.def("activation", &activation, py::arg("input"), py::arg("name"), py::arg("out"));
+  module.def("activation_backward", &activation_backward_, py::arg("grad_output"), py::arg("input"), py::arg("name"),
+             py::arg("out"));
+  module.def("softmax", &softmax, py::arg("input"), py::arg("out"));
+  module.def("softmax_backward", &softmax_backward_, py::arg("grad_output"), py::arg("output"), py::arg("out"));
+  module.def("dropout", &dropout_, py::arg("input"), py::arg("rate"), py::arg("seed"), py::arg("offset"),
+             py::arg("out"));
+  module.def("rescale", &rescale_, py::arg("input"), py::arg("scale"), py::arg("offset"), py::arg("out"));
+}
+
+}  // namespace convec::python

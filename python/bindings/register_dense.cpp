@@ -1,0 +1,76 @@
+// convec.ops.dense and its gradients.
+#include <pybind11/pybind11.h>
+
+#include <convec/ops/dense.hpp>
+
+#include "array.hpp"
+#include "bindings.hpp"
+
+namespace convec::python {
+
+namespace {
+
+// The extent of an axis of a matrix; other ranks are refused by the op, with a message about the argument.
+std::int64_t extent(const ConstTensorView& matrix, int axis) {
+  return matrix.shape.rank() == 2 ? matrix.shape[axis] : 0;
+}
+
+py::array dense(const py::object& input, const py::object& weights, const py::object& bias, const char* activation,
+                const py::object& out) {
+  const Activation fused = parse_activation(activation);
+  const py::array x = as_array(input, "input");
+  const py::array w = as_array(weights, "weights");
+  py::array b;
+  const ConstTensorView x_view = view(x, "input");
+  const ConstTensorView w_view = view(w, "weights");
+  const ConstTensorView b_view = optional_view(bias, "bias", b);
+  py::array y = output(out, {extent(x_view, 0), extent(w_view, 1)});
+  const TensorView y_view = mutable_view(y, "out");
+  {
+    const py::gil_scoped_release release;
+    dense_forward({}, x_view, w_view, b_view, fused, y_view);
+  }
+  return y;
+}
+
+py::array dense_backward_input_(const py::object& grad_output, const py::object& weights, const py::object& out) {
+  const py::array g = as_array(grad_output, "grad_output");
+  const py::array w = as_array(weights, "weights");
+  const ConstTensorView g_view = view(g, "grad_output");
+  const ConstTensorView w_view = view(w, "weights");
+  py::array dx = output(out, {extent(g_view, 0), extent(w_view, 0)});
+  const TensorView dx_view = mutable_view(dx, "out");
+  {
+    const py::gil_scoped_release release;
+    dense_backward_input({}, g_view, w_view, dx_view);
+  }
+  return dx;
+}
+
+py::tuple dense_backward_weights_(const py::object& input, const py::object& grad_output) {
+  const py::array x = as_array(input, "input");
+  const py::array g = as_array(grad_output, "grad_output");
+  const ConstTensorView x_view = view(x, "input");
+  const ConstTensorView g_view = view(g, "grad_output");
+  py::array dw = empty({extent(x_view, 1), extent(g_view, 1)});
+  py::array db = empty({extent(g_view, 1)});
+  const TensorView dw_view = mutable_view(dw, "grad_weights");
+  const TensorView db_view = mutable_view(db, "grad_bias");
+  {
+    const py::gil_scoped_release release;
+    dense_backward_weights({}, x_view, g_view, dw_view, db_view);
+  }
+  return py::make_tuple(dw, db);
+}
+
+}  // namespace
+
+void register_dense(py::module_& module) {
+  module.def("dense", &dense, py::arg("input"), py::arg("weights"), py::arg("bias"), py::arg("activation"),
+             py::arg("out"));
+  module.def("dense_backward_input", &dense_backward_input_, py::arg("grad_output"), py::arg("weights"),
+             py::arg("out"));
+  module.def("dense_backward_weights", &dense_backward_weights_, py::arg("input"), py::arg("grad_output"));
+}
+
+}  // namespace convec::python

@@ -1,0 +1,133 @@
+// convec.ops.max_pool2d, average_pool2d, the global poolings and their gradients.
+#include <pybind11/pybind11.h>
+
+#include <convec/ops/pool2d.hpp>
+
+#include "array.hpp"
+#include "bindings.hpp"
+
+namespace convec::python {
+
+namespace {
+
+// strides None: the pool's size.
+Pool2dOptions parse_options(py::handle pool_size, py::handle strides, py::handle padding) {
+  Pool2dOptions options;
+  options.pool_size = parse_size(pool_size, "pool_size");
+  options.strides = strides.is_none() ? options.pool_size : parse_size(strides, "strides");
+  options.padding = parse_padding(padding);
+  return options;
+}
+
+// (batch, channels) of an image; any other rank is refused by the op, with a message about the image.
+Shape pooled_shape(const Shape& image) { return image.rank() == 4 ? Shape{image[0], image[3]} : Shape{0, 0}; }
+
+using Forward = void (*)(const Context&, ConstTensorView, const Pool2dOptions&, TensorView);
+using GlobalForward = void (*)(const Context&, ConstTensorView, TensorView);
+
+template <Forward forward>
+py::array pool(const py::object& input, const py::object& pool_size, const py::object& strides,
+               const py::object& padding, const py::object& out) {
+  const Pool2dOptions options = parse_options(pool_size, strides, padding);
+  const py::array x = as_array(input, "input");
+  const ConstTensorView x_view = view(x, "input");
+  py::array y = output(out, pool2d_output_shape(x_view.shape, options));
+  const TensorView y_view = mutable_view(y, "out");
+  {
+    const py::gil_scoped_release release;
+    forward({}, x_view, options, y_view);
+  }
+  return y;
+}
+
+py::array max_pool2d_backward_(const py::object& grad_output, const py::object& input, const py::object& pool_size,
+                               const py::object& strides, const py::object& padding, const py::object& out) {
+  const Pool2dOptions options = parse_options(pool_size, strides, padding);
+  const py::array g = as_array(grad_output, "grad_output");
+  const py::array x = as_array(input, "input");
+  const ConstTensorView g_view = view(g, "grad_output");
+  const ConstTensorView x_view = view(x, "input");
+  py::array dx = output(out, x_view.shape);
+  const TensorView dx_view = mutable_view(dx, "out");
+  {
+    const py::gil_scoped_release release;
+    max_pool2d_backward({}, g_view, x_view, options, dx_view);
+  }
+  return dx;
+}
+
+py::array average_pool2d_backward_(const py::object& grad_output, const py::sequence& input_shape,
+                                   const py::object& pool_size, const py::object& strides, const py::object& padding,
+                                   const py::object& out) {
+  const Pool2dOptions options = parse_options(pool_size, strides, padding);
+  const py::array g = as_array(grad_output, "grad_output");
+  const ConstTensorView g_view = view(g, "grad_output");
+  py::array dx = output(out, to_shape(input_shape, "input_shape"));
+  const TensorView dx_view = mutable_view(dx, "out");
+  {
+    const py::gil_scoped_release release;
+    average_pool2d_backward({}, g_view, options, dx_view);
+  }
+  return dx;
+}
+
+template <GlobalForward forward>
+py::array global_pool(const py::object& input, const py::object& out) {
+  const py::array x = as_array(input, "input");
+  const ConstTensorView x_view = view(x, "input");
+  py::array y = output(out, pooled_shape(x_view.shape));
+  const TensorView y_view = mutable_view(y, "out");
+  {
+    const py::gil_scoped_release release;
+    forward({}, x_view, y_view);
+  }
+  return y;
+}
+
+py::array global_average_pool2d_backward_(const py::object& grad_output, const py::sequence& input_shape,
+                                          const py::object& out) {
+  const py::array g = as_array(grad_output, "grad_output");
+  const ConstTensorView g_view = view(g, "grad_output");
+  py::array dx = output(out, to_shape(input_shape, "input_shape"));
+  const TensorView dx_view = mutable_view(dx, "out");
+  {
+    const py::gil_scoped_release release;
+    global_average_pool2d_backward({}, g_view, dx_view);
+  }
+  return dx;
+}
+
+py::array global_max_pool2d_backward_(const py::object& grad_output, const py::object& input, const py::object& out) {
+  const py::array g = as_array(grad_output, "grad_output");
+  const py::array x = as_array(input, "input");
+  const ConstTensorView g_view = view(g, "grad_output");
+  const ConstTensorView x_view = view(x, "input");
+  py::array dx = output(out, x_view.shape);
+  const TensorView dx_view = mutable_view(dx, "out");
+  {
+    const py::gil_scoped_release release;
+    global_max_pool2d_backward({}, g_view, x_view, dx_view);
+  }
+  return dx;
+}
+
+}  // namespace
+
+void register_pool2d(py::module_& module) {
+  module.def("max_pool2d", &pool<max_pool2d_forward>, py::arg("input"), py::arg("pool_size"), py::arg("strides"),
+             py::arg("padding"), py::arg("out"));
+  module.def("max_pool2d_backward", &max_pool2d_backward_, py::arg("grad_output"), py::arg("input"),
+             py::arg("pool_size"), py::arg("strides"), py::arg("padding"), py::arg("out"));
+  module.def("average_pool2d", &pool<average_pool2d_forward>, py::arg("input"), py::arg("pool_size"),
+             py::arg("strides"), py::arg("padding"), py::arg("out"));
+  module.def("average_pool2d_backward", &average_pool2d_backward_, py::arg("grad_output"), py::arg("input_shape"),
+             py::arg("pool_size"), py::arg("strides"), py::arg("padding"), py::arg("out"));
+  module.def("global_average_pool2d", &global_pool<global_average_pool2d_forward>, py::arg("input"), py::arg("out"));
+  module.def("global_average_pool2d_backward", &global_average_pool2d_backward_, py::arg("grad_output"),
+             py::arg("input_shape"), py::arg("out"));
+  module.def("global_max_pool2d", &global_pool<global_max_pool2d_forward>, py::arg("input"), py::arg("out"));
+  module.def("global_max_pool2d_backward", &global_max_pool2d_backward_, py::arg("grad_output"), py::arg("input"),
+             py::arg("out"));
+}
+
+}  // namespace convec::python
