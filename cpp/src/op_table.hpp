@@ -57,6 +57,17 @@ struct OpTable {
                                 float* grad_input);
   void (*conv2d_backward_filters)(const Context&, const Conv2dProblem&, const float* input, const float* grad_output,
                                   float* grad_filters, float* grad_bias);
+  // conv2d, ReLU and max pooling in one, where `fusible`. Forward writes the pooled output and, where argmax is not
+  // null, the position of each maximum in its window; backward takes the gradient of the pooled output.
+  bool (*conv2d_max_pool2d_fusible)(const Conv2dProblem&, const Pool2dProblem&);
+  void (*conv2d_max_pool2d_forward)(const Context&, const Conv2dProblem&, const Pool2dProblem&, const float* input,
+                                    const float* filters, const float* prepared, const float* bias, bool relu,
+                                    float* output, std::uint8_t* argmax);
+  // grad_input and grad_filters may be null: not wanted. grad_bias too.
+  void (*conv2d_max_pool2d_backward)(const Context&, const Conv2dProblem&, const Pool2dProblem&, const float* input,
+                                     const float* filters, bool relu, const float* output, const std::uint8_t* argmax,
+                                     const float* grad_output, float* grad_input, float* grad_filters,
+                                     float* grad_bias);
   // dense
   int64_t (*dense_prepared_size)(const DenseProblem&);
   void (*dense_prepare)(const DenseProblem&, const float* weights, float* prepared);

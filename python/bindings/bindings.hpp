@@ -14,5 +14,6 @@ void register_loss(pybind11::module_& module);
 void register_batch_norm(pybind11::module_& module);
 void register_optimizer(pybind11::module_& module);
 void register_random(pybind11::module_& module);
+void register_network(pybind11::module_& module);
 
 }  // namespace convec::python

@@ -39,4 +39,5 @@ PYBIND11_MODULE(_core, module) {
   convec::python::register_batch_norm(module);
   convec::python::register_optimizer(module);
   convec::python::register_random(module);
+  convec::python::register_network(module);
 }

@@ -88,9 +88,9 @@ struct LossOptions {
   float label_smoothing = 0.0F;
 };
 
-/// A metric and whether sample weights count in it.
+/// A metric (or a loss followed as one) and whether sample weights count in it.
 struct NetworkMetric {
-  MetricOptions options;
+  std::variant<MetricOptions, LossOptions> measure;
   bool weighted = false;
 };
 

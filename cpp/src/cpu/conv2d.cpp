@@ -168,66 +168,80 @@ void copy_with_border(const Gather& g, const float* image, int64_t begin, int64_
   }
 }
 
-// The rows of one phase in [begin, end), all columns, panels [first_panel, last_panel) of every group.
-void gather_rows(const Gather& g, int64_t image, const Phase& row_phase, int64_t begin, int64_t end,
-                 int64_t first_panel, int64_t last_panel, Border border) {
-  Scratch scratch;
-  const GemmKernels& gemm = kernels().gemm;
-  const Panels panels = g.panels();
-  const int64_t image_size = g.in_height() * g.in_width() * g.in_channels;
-  const float* source = g.input + image * image_size;
-  const int64_t pitch = g.in_width() + border.left + border.right;
-  int64_t source_row = 0;
-  if (border.left + border.right > 0 && row_phase.tap_count > 0) {
+// Rows [begin, end) of one phase of one image: the part of the input that they read, with its border.
+class RowGather {
+ public:
+  RowGather(const Gather& g, int64_t image, const Phase& row_phase, int64_t begin, int64_t end, Border border)
+      : g_(g),
+        row_phase_(row_phase),
+        begin_(begin),
+        end_(end),
+        left_(border.left),
+        pitch_(g.in_width() + border.left + border.right),
+        source_(g.input + image * g.in_height() * g.in_width() * g.in_channels),
+        segments_(scratch_, g),
+        b_offsets_(scratch_.take<std::ptrdiff_t>(g.kernel_area)) {
+    if (border.left + border.right == 0 || row_phase.tap_count == 0) return;
     const int64_t low = begin * g.rows.in_step + row_phase.taps[0].offset;
     const int64_t high = (end - 1) * g.rows.in_step + row_phase.taps[row_phase.tap_count - 1].offset;
-    source_row = std::max<int64_t>(low, 0);
-    const int64_t source_end = std::max(std::min(high + 1, g.in_height()), source_row);
-    float* copy = scratch.take<float>((source_end - source_row) * pitch * g.in_channels);
-    copy_with_border(g, source, source_row, source_end, border, copy);
-    source = copy;
+    source_row_ = std::max<int64_t>(low, 0);
+    const int64_t source_end = std::max(std::min(high + 1, g.in_height()), source_row_);
+    float* copy = scratch_.take<float>((source_end - source_row_) * pitch_ * g.in_channels);
+    copy_with_border(g, source_, source_row_, source_end, border, copy);
+    source_ = copy;
   }
-  std::ptrdiff_t* b_offsets = scratch.take<std::ptrdiff_t>(g.kernel_area);
-  for (int64_t phase_index = 0; phase_index < g.columns.phase_count; ++phase_index) {
-    const Phase& column_phase = g.columns.phases[phase_index];
-    Segments segments(scratch, g);
-    segments.build(g, row_phase, {0, row_phase.tap_count}, column_phase, {0, column_phase.tap_count}, pitch);
-    const int64_t per_row = row_phase.tap_count == 0 ? 0 : segments.count / row_phase.tap_count;
-    const int64_t tiles = (column_phase.count + gemm.rows - 1) / gemm.rows;
-    const int64_t tile_width = (column_phase.count + tiles - 1) / tiles;
-    for (int64_t group = 0; group < g.groups; ++group)
-      for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-        GemmTile t{};
-        t.a_row = g.columns.in_step * g.in_channels;
-        t.a_step = 1;
-        t.b_step = panels.width(panel);
-        t.length = segments.length;
-        t.c_row = g.columns.out_step * g.out_channels;
-        t.columns = static_cast<int>(panels.used(panel));
-        t.relu = g.relu;
-        t.bias = g.bias == nullptr ? nullptr : g.bias + group * panels.stored() + panels.begin(panel);
-        t.b = g.packed + group * g.group_size() + panels.offset(panel) * g.kernel_area * g.in_per_group;
-        for (int64_t s = 0; s < segments.count; ++s) b_offsets[s] = segments.b[s] * t.b_step;
-        for (int64_t i = begin; i < end; ++i) {
-          const TapRange inside = taps_inside(g.rows, row_phase, i);
-          t.segments = (inside.end - inside.begin) * per_row;
-          t.a_segments = segments.a + inside.begin * per_row;
-          t.b_segments = b_offsets + inside.begin * per_row;
-          const float* row = source + ((i * g.rows.in_step - source_row) * pitch + border.left) * g.in_channels +
-                             group * g.in_per_group;
-          const int64_t y = row_phase.start + i * g.rows.out_step;
-          float* out = g.output + ((image * g.out_height + y) * g.out_width + column_phase.start) * g.out_channels +
-                       group * g.out_per_group + panels.begin(panel);
-          for (int64_t j = 0; j < column_phase.count; j += tile_width) {
-            t.a = row + j * t.a_row;
-            t.c = out + j * t.c_row;
-            t.rows = static_cast<int>(std::min(tile_width, column_phase.count - j));
-            gemm.tile_f32_along(t);
-          }
-        }
+
+  void set_columns(const Phase& phase) {
+    segments_.build(g_, row_phase_, {0, row_phase_.tap_count}, phase, {0, phase.tap_count}, pitch_);
+    per_row_ = row_phase_.tap_count == 0 ? 0 : segments_.count / row_phase_.tap_count;
+  }
+
+  // Outputs 0 .. columns of the phase of set_columns(), one panel of one group. `out` is where the first goes.
+  void run(int64_t group, int64_t panel, int64_t columns, float* out, std::ptrdiff_t out_row,
+           std::ptrdiff_t out_column) {
+    const GemmKernels& gemm = kernels().gemm;
+    const Panels panels = g_.panels();
+    const int64_t tiles = (columns + gemm.rows - 1) / gemm.rows;
+    const int64_t tile_width = (columns + tiles - 1) / tiles;
+    GemmTile t{};
+    t.a_row = g_.columns.in_step * g_.in_channels;
+    t.a_step = 1;
+    t.b_step = panels.width(panel);
+    t.length = segments_.length;
+    t.c_row = out_column;
+    t.columns = static_cast<int>(panels.used(panel));
+    t.relu = g_.relu;
+    t.bias = g_.bias == nullptr ? nullptr : g_.bias + group * panels.stored() + panels.begin(panel);
+    t.b = g_.packed + group * g_.group_size() + panels.offset(panel) * g_.kernel_area * g_.in_per_group;
+    for (int64_t s = 0; s < segments_.count; ++s) b_offsets_[s] = segments_.b[s] * t.b_step;
+    for (int64_t i = begin_; i < end_; ++i) {
+      const TapRange inside = taps_inside(g_.rows, row_phase_, i);
+      t.segments = (inside.end - inside.begin) * per_row_;
+      t.a_segments = segments_.a + inside.begin * per_row_;
+      t.b_segments = b_offsets_ + inside.begin * per_row_;
+      const float* row = source_ + ((i * g_.rows.in_step - source_row_) * pitch_ + left_) * g_.in_channels +
+                         group * g_.in_per_group;
+      float* to = out + (i - begin_) * out_row;
+      for (int64_t j = 0; j < columns; j += tile_width) {
+        t.a = row + j * t.a_row;
+        t.c = to + j * t.c_row;
+        t.rows = static_cast<int>(std::min(tile_width, columns - j));
+        gemm.tile_f32_along(t);
       }
+    }
   }
-}
+
+ private:
+  Scratch scratch_;
+  const Gather& g_;
+  const Phase& row_phase_;
+  int64_t begin_, end_, left_, pitch_;
+  const float* source_;
+  int64_t source_row_ = 0;
+  Segments segments_;
+  int64_t per_row_ = 0;
+  std::ptrdiff_t* b_offsets_;
+};
 
 // Splits `extent` into about `wanted` parts.
 int64_t part_size(int64_t extent, int64_t wanted) {
@@ -249,8 +263,19 @@ void gather_along_rows(const Gather& g) {
     parallel_for(g.batch * row_tasks * panel_tasks, [&](int64_t task, int) {
       const int64_t panel = task % panel_tasks * panel_part;
       const int64_t begin = task / panel_tasks % row_tasks * rows;
-      gather_rows(g, task / panel_tasks / row_tasks, phase, begin, std::min(begin + rows, phase.count), panel,
-                  std::min(panel + panel_part, panel_count), border);
+      const int64_t end = std::min(begin + rows, phase.count);
+      const int64_t image = task / panel_tasks / row_tasks;
+      RowGather gather(g, image, phase, begin, end, border);
+      for (int64_t index = 0; index < g.columns.phase_count; ++index) {
+        const Phase& columns = g.columns.phases[index];
+        gather.set_columns(columns);
+        const int64_t y = phase.start + begin * g.rows.out_step;
+        float* out = g.output + ((image * g.out_height + y) * g.out_width + columns.start) * g.out_channels;
+        for (int64_t group = 0; group < g.groups; ++group)
+          for (int64_t p = panel; p < std::min(panel + panel_part, panel_count); ++p)
+            gather.run(group, p, columns.count, out + group * g.out_per_group + g.panels().begin(p),
+                       g.rows.out_step * g.out_width * g.out_channels, g.columns.out_step * g.out_channels);
+      }
     });
   }
 }
@@ -384,6 +409,58 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const float*
         .activation_forward(context, activation, p.batch * p.out_height * p.out_width * p.filters, output, output);
 }
 
+// ---- Forward, with max pooling behind it ---------------------------------------------------------------------------
+
+void conv2d_max_pool2d_forward(const Context&, const Conv2dProblem& p, const Pool2dProblem& pool, const float* input,
+                               const float* filters, const float* prepared, const float* bias, bool relu,
+                               float* output, std::uint8_t* argmax) {
+  Scratch scratch;
+  if (prepared == nullptr) {
+    float* packed = scratch.take<float>(conv2d_prepared_size(p));
+    conv2d_prepare(p, filters, packed);
+    prepared = packed;
+  }
+  const Gather g = forward_gather(scratch, p, input, prepared, bias, relu, nullptr);
+  const Panels panels = g.panels();
+  const Border border = border_of(g.columns);
+  const Phase& rows = g.rows.phases[0];
+  const Phase& columns = g.columns.phases[0];
+  const int64_t needed = pool.out_width * pool.pool_width;  // columns that the pooling reads
+  const int64_t part = part_size(pool.out_height, (4 * num_threads() + p.batch - 1) / p.batch);
+  const int64_t parts = (pool.out_height + part - 1) / part;
+  parallel_for(p.batch * parts, [&](int64_t task, int) {
+    const int64_t image = task / parts;
+    const int64_t begin = task % parts * part;
+    const int64_t end = std::min(begin + part, pool.out_height);
+    Scratch local;
+    RowGather gather(g, image, rows, begin * pool.pool_height, end * pool.pool_height, border);
+    gather.set_columns(columns);
+    float* image_rows = local.take<float>((end - begin) * pool.pool_height * needed * panels.full);
+    for (int64_t group = 0; group < g.groups; ++group)
+      for (int64_t panel = 0; panel < panels.count(); ++panel) {
+        const int64_t width = panels.width(panel);
+        gather.run(group, panel, needed, image_rows, needed * width, width);
+        const int64_t at = (image * pool.out_height + begin) * pool.out_width * p.filters + group * g.out_per_group +
+                           panels.begin(panel);
+        MaxWindows windows{};
+        windows.input = image_rows;
+        windows.input_row = needed * width;
+        windows.input_column = width;
+        windows.pool_height = pool.pool_height;
+        windows.pool_width = pool.pool_width;
+        windows.rows = end - begin;
+        windows.columns = pool.out_width;
+        windows.channels = panels.used(panel);
+        windows.output = output + at;
+        windows.argmax = argmax == nullptr ? nullptr : argmax + at;
+        windows.output_column = p.filters;
+        kernels().conv_pool.max_windows_f32(windows);
+      }
+  });
+}
+
+}  // namespace
+
 // ---- Gradient to the input -----------------------------------------------------------------------------------------
 
 void conv2d_backward_input(const Context&, const Conv2dProblem& p, const float* grad_output, const float* filters,
@@ -421,6 +498,8 @@ void conv2d_backward_input(const Context&, const Conv2dProblem& p, const float* 
   g.packed = packed;
   gather(g);
 }
+
+namespace {
 
 // ---- Gradient to the filters ---------------------------------------------------------------------------------------
 
@@ -622,6 +701,9 @@ void fill_conv2d(OpTable& table) {
   table.conv2d_prepared_size = conv2d_prepared_size;
   table.conv2d_prepare = conv2d_prepare;
   table.conv2d_forward = conv2d_forward;
+  table.conv2d_max_pool2d_fusible = conv2d_max_pool2d_fusible;
+  table.conv2d_max_pool2d_forward = conv2d_max_pool2d_forward;
+  table.conv2d_max_pool2d_backward = conv2d_max_pool2d_backward;
   table.conv2d_backward_input = conv2d_backward_input;
   table.conv2d_backward_filters = conv2d_backward_filters;
 }

@@ -9,4 +9,14 @@ namespace convec::cpu {
 // whole vector behind its last row.
 void sum_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to);
 
+void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const float* grad_output,
+                           const float* filters, float* grad_input);
+
+bool conv2d_max_pool2d_fusible(const Conv2dProblem& p, const Pool2dProblem& pool);
+
+void conv2d_max_pool2d_backward(const Context& context, const Conv2dProblem& p, const Pool2dProblem& pool,
+                                const float* input, const float* filters, bool relu, const float* output,
+                                const std::uint8_t* argmax, const float* grad_output, float* grad_input,
+                                float* grad_filters, float* grad_bias);
+
 }  // namespace convec::cpu

@@ -5,6 +5,7 @@
 
 #include "cpu/kernels/activation.hpp"
 #include "cpu/kernels/batch_norm.hpp"
+#include "cpu/kernels/conv_pool.hpp"
 #include "cpu/kernels/gemm.hpp"
 #include "cpu/kernels/loss.hpp"
 #include "cpu/kernels/optimizer.hpp"
@@ -17,6 +18,7 @@ namespace convec::cpu {
 // kernels/table.cpp calls them all.
 struct KernelTable {
   GemmKernels gemm;
+  ConvPoolKernels conv_pool;
   PackKernels pack;
   PoolKernels pool;
   ActivationKernels activation;

@@ -1,0 +1,513 @@
+#include <convec/network.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include <convec/cpu_features.hpp>
+#include <convec/error.hpp>
+#include <convec/random.hpp>
+
+#include "network/node.hpp"
+#include "network/objective.hpp"
+#include "network/parameters.hpp"
+#include "ops/check.hpp"
+
+namespace convec {
+
+namespace {
+
+// Memory of one pass over the plan: each node's output and state, and two gradients.
+struct Workspace {
+  std::int64_t batch = 0;
+  bool training = false;
+  Tensor input;
+  std::vector<Tensor> outputs;
+  std::vector<Tensor> states;
+  Tensor gradients[2];
+  Tensor losses;
+  Tensor loss_gradients;
+  Tensor values;
+  // A batch gathered from a dataset.
+  Tensor targets;
+  Tensor weights;
+  // What forward() of each node returned, after the input itself.
+  std::vector<const float*> activations;
+};
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  void restart() { start_ = std::chrono::steady_clock::now(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// Rows order[begin], ... (null: begin, begin + 1, ...) of an array: the rows themselves where they lie together, else a
+// copy in `to`, which may be float32 for uint8 rows.
+const void* gather_rows(const ConstTensorView& from, const std::int64_t* order, std::int64_t begin, std::int64_t count,
+                        Tensor& to) {
+  const std::int64_t size = from.shape.without_batch().size();
+  const std::size_t bytes = static_cast<std::size_t>(size) * size_of(from.dtype);
+  const auto* source = static_cast<const std::byte*>(from.data);
+  const bool widen = from.dtype == DType::uint8 && to.dtype() == DType::float32;
+  if (order == nullptr && !widen) return source + static_cast<std::size_t>(begin) * bytes;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t row = order == nullptr ? begin + i : order[begin + i];
+    const std::byte* read = source + static_cast<std::size_t>(row) * bytes;
+    if (widen) {
+      float* write = to.f32() + i * size;
+      for (std::int64_t k = 0; k < size; ++k) write[k] = static_cast<float>(std::to_integer<int>(read[k]));
+    } else {
+      std::memcpy(static_cast<std::byte*>(to.view().data) + static_cast<std::size_t>(i) * bytes, read, bytes);
+    }
+  }
+  return to.view().data;
+}
+
+}  // namespace
+
+struct Network::Impl {
+  std::vector<Layer> layers;
+  Shape input_shape;
+  Parameters parameters;
+  Plan plan;
+  Context context;
+  std::uint64_t seed = 0;
+
+  bool compiled = false;
+  Objective objective;
+  OptimizerOptions optimizer;
+  std::int64_t iterations = 0;
+
+  // Weights in the layout that inference prefers are remade after a change of weights or of the ISA level.
+  mutable std::mutex prepare_mutex;
+  mutable bool prepared = false;
+  mutable IsaLevel prepared_for = IsaLevel::baseline;
+
+  // Workspaces not in use; predict() may run in several threads.
+  mutable std::mutex workspace_mutex;
+  mutable std::vector<std::unique_ptr<Workspace>> workspaces;
+
+  const Shape& output_shape() const { return plan.shapes.empty() ? input_shape : plan.shapes.back(); }
+
+  // ---- Memory ----
+
+  void reserve(Workspace& w, std::int64_t batch, bool training) const {
+    if (w.batch >= batch && (w.training || !training)) return;
+    w.batch = std::max(batch, w.batch);
+    w.training = w.training || training;
+    w.input = Tensor(input_shape.with_batch(w.batch));
+    w.outputs.clear();
+    w.states.clear();
+    std::int64_t largest = input_shape.size();
+    // Without a backward pass two buffers are enough; node i writes outputs[i % 2].
+    std::int64_t largest_output = 1;
+    for (const auto& node : plan.nodes) largest_output = std::max(largest_output, node->output_size());
+    for (const auto& node : plan.nodes) {
+      largest = std::max({largest, node->input_size(), node->output_size()});
+      if (w.training)
+        w.outputs.emplace_back(Shape{w.batch, node->output_size()});
+      else if (w.outputs.size() < 2)
+        w.outputs.emplace_back(Shape{w.batch, largest_output});
+      w.states.emplace_back(Shape{node->state_size(w.batch)});
+    }
+    if (w.training)
+      for (Tensor& gradient : w.gradients) gradient = Tensor({w.batch, largest});
+    w.losses = Tensor({w.batch});
+    w.loss_gradients = Tensor({w.batch});
+    w.values = Tensor({w.batch});
+    w.weights = Tensor({w.batch});
+    w.activations.assign(plan.nodes.size() + 1, nullptr);
+  }
+
+  // Lends a workspace for the lifetime of the object.
+  class Lease {
+   public:
+    Lease(const Impl& impl, std::int64_t batch, bool training) : impl_(impl) {
+      {
+        const std::lock_guard<std::mutex> lock(impl.workspace_mutex);
+        if (!impl.workspaces.empty()) {
+          workspace_ = std::move(impl.workspaces.back());
+          impl.workspaces.pop_back();
+        }
+      }
+      if (!workspace_) workspace_ = std::make_unique<Workspace>();
+      impl.reserve(*workspace_, batch, training);
+    }
+    ~Lease() {
+      const std::lock_guard<std::mutex> lock(impl_.workspace_mutex);
+      impl_.workspaces.push_back(std::move(workspace_));
+    }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Workspace& operator*() const { return *workspace_; }
+
+   private:
+    const Impl& impl_;
+    std::unique_ptr<Workspace> workspace_;
+  };
+
+  void prepare() const {
+    const std::lock_guard<std::mutex> lock(prepare_mutex);
+    if (prepared && prepared_for == current_isa()) return;
+    for (const auto& node : plan.nodes) node->prepare();
+    prepared = true;
+    prepared_for = current_isa();
+  }
+
+  void weights_changed() { prepared = false; }
+
+  // ---- Passes ----
+
+  Pass make_pass(std::int64_t batch, bool training) const {
+    return {context, batch, training, seed, static_cast<std::uint64_t>(iterations)};
+  }
+
+  // Runs nodes [0, count); w.activations[i + 1] is node i's output.
+  void forward(Workspace& w, const Pass& pass, const float* input, std::size_t count) const {
+    w.activations[0] = input;
+    for (std::size_t i = 0; i < count; ++i) {
+      float* output = w.outputs[w.training ? i : i % 2].f32();
+      // A node that passes its input on leaves it in the other buffer: the next one must not overwrite it.
+      if (!w.training && w.activations[i] == output) output = w.outputs[(i + 1) % 2].f32();
+      w.activations[i + 1] = plan.nodes[i]->forward(pass, w.activations[i], output, w.states[i].f32());
+    }
+  }
+
+  // From the gradient of node `count - 1`'s output in w.gradients[0].
+  void backward(Workspace& w, const Pass& pass, std::size_t count) {
+    // Below the first node with something to train nobody needs a gradient.
+    std::size_t first = count;
+    for (std::size_t i = count; i-- > 0;)
+      if (plan.nodes[i]->has_parameters() && parameters.layer_trainable(plan.nodes[i]->layer())) first = i;
+    float* gradient = w.gradients[0].f32();
+    float* other = w.gradients[1].f32();
+    for (std::size_t i = count; i-- > first;) {
+      float* written = plan.nodes[i]->backward(pass, w.activations[i], w.activations[i + 1], w.states[i].f32(),
+                                               gradient, i == first ? nullptr : other);
+      if (written == other) std::swap(gradient, other);
+    }
+  }
+
+  // ---- Data ----
+
+  void check_inputs(const ConstTensorView& inputs) const {
+    if (inputs.dtype != DType::float32 && inputs.dtype != DType::uint8)
+      throw DTypeError(std::string("inputs is ") + name_of(inputs.dtype) +
+                       ", but must be float32 or uint8; convert it, e.g. inputs.astype('float32')");
+    if (inputs.shape.rank() != input_shape.rank() + 1 || inputs.shape.without_batch() != input_shape)
+      throw ShapeError("inputs has shape " + to_string(inputs.shape) + ", but the network expects (n, " +
+                       to_string(input_shape).substr(1));
+  }
+
+  // All checks of an epoch, before anything is written. Returns the number of samples to use.
+  std::int64_t check_data(const Dataset& data, const EpochOptions& options) const {
+    if (!compiled) throw ValueError("the network is not compiled: call compile() first");
+    check_inputs(data.inputs);
+    const std::int64_t rows = data.inputs.shape[0];
+    objective.check_targets(data.targets, rows);
+    if (data.sample_weights.present()) {
+      check::float32(data.sample_weights, "sample_weights");
+      check::shape(data.sample_weights, "sample_weights", {rows}, "one number a sample");
+    }
+    const std::int64_t samples = check_order(options, rows);
+    if (samples == 0) throw ValueError("inputs is empty: there is nothing to train on or to evaluate");
+    return samples;
+  }
+
+  static std::int64_t check_order(const EpochOptions& options, std::int64_t rows) {
+    check::at_least(options.batch_size, 1, "batch_size");
+    const std::int64_t samples = options.samples < 0 ? rows : options.samples;
+    if (options.order == nullptr) {
+      if (samples > rows)
+        throw ValueError("samples is " + std::to_string(samples) + ", but inputs holds " + std::to_string(rows));
+    } else {
+      for (std::int64_t i = 0; i < samples; ++i)
+        if (options.order[i] < 0 || options.order[i] >= rows)
+          throw ValueError("order[" + std::to_string(i) + "] is " + std::to_string(options.order[i]) +
+                           ", but must be in [0, " + std::to_string(rows) + ")");
+    }
+    return samples;
+  }
+
+  struct Batch {
+    std::int64_t size;
+    const float* inputs;
+    ConstTensorView targets;
+    const float* weights;  // or null
+  };
+
+  Batch take(Workspace& w, const Dataset& data, const std::int64_t* order, std::int64_t begin,
+             std::int64_t count) const {
+    Batch batch{};
+    batch.size = count;
+    batch.inputs = static_cast<const float*>(gather_rows(data.inputs, order, begin, count, w.input));
+    const Shape row = data.targets.shape.without_batch();
+    if (w.targets.dtype() != data.targets.dtype || w.targets.shape() != row.with_batch(w.batch))
+      w.targets = Tensor(row.with_batch(w.batch), data.targets.dtype);
+    batch.targets = {gather_rows(data.targets, order, begin, count, w.targets), data.targets.dtype,
+                     row.with_batch(count)};
+    if (data.sample_weights.present())
+      batch.weights = static_cast<const float*>(gather_rows(data.sample_weights, order, begin, count, w.weights));
+    return batch;
+  }
+
+  // ---- Steps ----
+
+  // Forward pass, loss and metrics; the gradient of the output into w.gradients[0] when training.
+  // Returns the number of nodes a backward pass goes through.
+  std::size_t run_batch(Workspace& w, const Batch& batch, bool training, Accumulator& totals) const {
+    const std::size_t nodes = plan.nodes.size();
+    const std::size_t last = objective.takes_logits() ? nodes - 1 : nodes;
+    const std::size_t run = objective.needs_probabilities() ? nodes : last;
+    forward(w, make_pass(batch.size, training), batch.inputs, run);
+    objective.evaluate(context, {batch.size, w.activations[last], w.activations[run], batch.targets, batch.weights},
+                       {w.losses.f32(), w.loss_gradients.f32(), w.values.f32()},
+                       training ? w.gradients[0].f32() : nullptr, totals);
+    return last;
+  }
+
+  void train(Workspace& w, const Batch& batch, Accumulator& totals) {
+    const std::size_t last = run_batch(w, batch, true, totals);
+    backward(w, make_pass(batch.size, true), last);
+    ++iterations;
+    parameters.step(context, optimizer, iterations);
+    weights_changed();
+  }
+
+  template <typename Step>
+  Totals run_epoch(const Dataset& data, const EpochOptions& options, bool training, Step&& step) const {
+    const std::int64_t samples = check_data(data, options);
+    const std::int64_t size = std::min(options.batch_size, samples);
+    const Lease lease(*this, size, training);
+    Accumulator totals(objective.metric_count());
+    Stopwatch since_progress;
+    for (std::int64_t begin = 0; begin < samples; begin += size) {
+      const std::int64_t count = std::min(size, samples - begin);
+      step(*lease, take(*lease, data, options.order, begin, count), totals);
+      if (!options.progress) continue;
+      const bool last = begin + count == samples;
+      if (last || since_progress.seconds() >= options.progress_interval) {
+        options.progress(totals.totals());
+        since_progress.restart();
+      }
+    }
+    return totals.totals();
+  }
+};
+
+Network::Network(std::vector<Layer> layers, const Shape& input_shape, std::uint64_t seed)
+    : impl_(std::make_unique<Impl>()) {
+  if (layers.empty()) throw ValueError("layers is empty, but a network needs at least one layer");
+  for (const std::int64_t extent : input_shape) check::at_least(extent, 1, "input_shape");
+  impl_->layers = std::move(layers);
+  impl_->input_shape = input_shape;
+  impl_->plan = compile_plan(impl_->layers, input_shape, impl_->parameters);
+  impl_->seed = seed;
+  initialize(seed);
+}
+
+Network::~Network() = default;
+Network::Network(Network&&) noexcept = default;
+Network& Network::operator=(Network&&) noexcept = default;
+
+const std::vector<Layer>& Network::layers() const noexcept { return impl_->layers; }
+const Shape& Network::input_shape() const noexcept { return impl_->input_shape; }
+const Shape& Network::output_shape() const noexcept { return impl_->output_shape(); }
+
+const Shape& Network::output_shape(std::size_t index) const {
+  if (index >= impl_->plan.shapes.size())
+    throw ValueError("index is " + std::to_string(index) + ", but the network has " +
+                     std::to_string(impl_->plan.shapes.size()) + " layers");
+  return impl_->plan.shapes[index];
+}
+
+void Network::initialize(std::uint64_t seed) {
+  Parameters& parameters = impl_->parameters;
+  for (std::size_t index = 0; index < parameters.count(); ++index) {
+    const ParameterInfo& info = parameters.infos()[index];
+    const TensorView value{parameters.value(index), info.shape};
+    if (info.name == "kernel") {
+      // Fans as Keras counts them: the receptive field times the input and output channels.
+      const Shape& shape = info.shape;
+      const auto in = static_cast<double>(shape[shape.rank() - 2]);
+      const auto out = static_cast<double>(shape[shape.rank() - 1]);
+      const double field = static_cast<double>(shape.size()) / (in * out);
+      const auto limit = static_cast<float>(std::sqrt(6.0 / (field * (in + out))));
+      fill_uniform(value, -limit, limit, seed + index);
+    } else {
+      const bool one = info.name == "gamma" || info.name == "moving_variance";
+      std::fill_n(value.f32(), info.shape.size(), one ? 1.0F : 0.0F);
+    }
+  }
+  impl_->weights_changed();
+}
+
+const std::vector<ParameterInfo>& Network::parameters() const noexcept { return impl_->parameters.infos(); }
+
+namespace {
+
+void check_parameter(const Parameters& parameters, std::size_t index) {
+  if (index >= parameters.count())
+    throw ValueError("index is " + std::to_string(index) + ", but the network has " +
+                     std::to_string(parameters.count()) + " parameters");
+}
+
+}  // namespace
+
+ConstTensorView Network::parameter(std::size_t index) const {
+  check_parameter(impl_->parameters, index);
+  return {impl_->parameters.value(index), impl_->parameters.infos()[index].shape};
+}
+
+void Network::set_parameter(std::size_t index, ConstTensorView value) {
+  check_parameter(impl_->parameters, index);
+  check::float32(value, "value");
+  check::shape(value, "value", impl_->parameters.infos()[index].shape, "the parameter's own shape");
+  std::copy_n(value.f32(), value.shape.size(), impl_->parameters.value(index));
+  impl_->weights_changed();
+}
+
+void Network::set_trainable(std::size_t layer, bool trainable) {
+  if (layer >= impl_->layers.size())
+    throw ValueError("layer is " + std::to_string(layer) + ", but the network has " +
+                     std::to_string(impl_->layers.size()) + " layers");
+  impl_->parameters.set_trainable(layer, trainable);
+}
+
+void Network::compile(const LossOptions& loss, const OptimizerOptions& optimizer, std::vector<NetworkMetric> metrics) {
+  Objective objective(loss, std::move(metrics), impl_->output_shape(), impl_->plan.ends_in_softmax);
+  impl_->parameters.allocate_slots(optimizer_slot_count(optimizer));
+  impl_->objective = std::move(objective);
+  impl_->optimizer = optimizer;
+  impl_->iterations = 0;
+  impl_->compiled = true;
+}
+
+bool Network::compiled() const noexcept { return impl_->compiled; }
+float Network::learning_rate() const { return impl_->optimizer.learning_rate; }
+
+void Network::set_learning_rate(float learning_rate) {
+  if (!(learning_rate >= 0.0F) || std::isinf(learning_rate))
+    throw ValueError("learning_rate is " + std::to_string(learning_rate) + ", but must be finite and not negative");
+  impl_->optimizer.learning_rate = learning_rate;
+}
+
+std::int64_t Network::iterations() const noexcept { return impl_->iterations; }
+
+void Network::set_iterations(std::int64_t iterations) {
+  if (iterations < 0)
+    throw ValueError("iterations is " + std::to_string(iterations) + ", but must not be negative");
+  impl_->iterations = iterations;
+}
+
+ConstTensorView Network::optimizer_slot(std::size_t index, int slot) const {
+  check_parameter(impl_->parameters, index);
+  const float* state = impl_->parameters.slot(index, slot);
+  if (state == nullptr) return {};
+  return {state, impl_->parameters.infos()[index].shape};
+}
+
+void Network::set_optimizer_slot(std::size_t index, int slot, ConstTensorView value) {
+  check_parameter(impl_->parameters, index);
+  float* state = impl_->parameters.slot(index, slot);
+  if (state == nullptr)
+    throw ValueError("slot is " + std::to_string(slot) + ", which parameter " + std::to_string(index) +
+                     " has not under this optimizer");
+  check::float32(value, "value");
+  check::shape(value, "value", impl_->parameters.infos()[index].shape, "the parameter's own shape");
+  std::copy_n(value.f32(), value.shape.size(), state);
+}
+
+void Network::set_seed(std::uint64_t seed) noexcept { impl_->seed = seed; }
+
+Totals Network::train_batch(const Dataset& batch) {
+  EpochOptions options;
+  options.batch_size = std::max<std::int64_t>(batch.inputs.shape.rank() > 0 ? batch.inputs.shape[0] : 1, 1);
+  return train_epoch(batch, options);
+}
+
+Totals Network::test_batch(const Dataset& batch) {
+  EpochOptions options;
+  options.batch_size = std::max<std::int64_t>(batch.inputs.shape.rank() > 0 ? batch.inputs.shape[0] : 1, 1);
+  return evaluate(batch, options);
+}
+
+Totals Network::train_epoch(const Dataset& data, const EpochOptions& options) {
+  std::int64_t step = 0;
+  const float own_rate = impl_->optimizer.learning_rate;
+  struct Restore {
+    float* rate;
+    float value;
+    bool active;
+    ~Restore() {
+      if (active) *rate = value;
+    }
+  } const restore{&impl_->optimizer.learning_rate, own_rate, options.learning_rates != nullptr};
+  return impl_->run_epoch(data, options, true, [&](Workspace& w, const Impl::Batch& batch, Accumulator& totals) {
+    if (options.learning_rates != nullptr) set_learning_rate(options.learning_rates[step++]);
+    impl_->train(w, batch, totals);
+  });
+}
+
+Totals Network::evaluate(const Dataset& data, const EpochOptions& options) const {
+  impl_->prepare();
+  return impl_->run_epoch(data, options, false, [&](Workspace& w, const Impl::Batch& batch, Accumulator& totals) {
+    impl_->run_batch(w, batch, false, totals);
+  });
+}
+
+void Network::predict(ConstTensorView inputs, TensorView outputs, const EpochOptions& options) const {
+  impl_->check_inputs(inputs);
+  const std::int64_t samples = Impl::check_order(options, inputs.shape[0]);
+  check::float32(outputs, "outputs");
+  check::shape(outputs, "outputs", impl_->output_shape().with_batch(samples), "one prediction a sample");
+  if (samples == 0) return;
+  impl_->prepare();
+  const std::int64_t size = std::min(options.batch_size, samples);
+  const Impl::Lease lease(*impl_, size, false);
+  const std::int64_t width = impl_->output_shape().size();
+  Totals totals;
+  Stopwatch since_progress;
+  for (std::int64_t begin = 0; begin < samples; begin += size) {
+    const std::int64_t count = std::min(size, samples - begin);
+    const auto* input = static_cast<const float*>(gather_rows(inputs, options.order, begin, count, (*lease).input));
+    impl_->forward(*lease, impl_->make_pass(count, false), input, impl_->plan.nodes.size());
+    std::copy_n((*lease).activations[impl_->plan.nodes.size()], count * width, outputs.f32() + begin * width);
+    totals.samples += count;
+    ++totals.batches;
+    const bool last = begin + count == samples;
+    if (options.progress && (last || since_progress.seconds() >= options.progress_interval)) {
+      options.progress(totals);
+      since_progress.restart();
+    }
+  }
+}
+
+std::int64_t Network::first_nonfinite_layer(ConstTensorView inputs) const {
+  impl_->check_inputs(inputs);
+  const std::int64_t samples = inputs.shape[0];
+  if (samples == 0) return -1;
+  impl_->prepare();
+  const Impl::Lease lease(*impl_, samples, true);
+  Workspace& w = *lease;
+  const auto* input = static_cast<const float*>(gather_rows(inputs, nullptr, 0, samples, w.input));
+  impl_->forward(w, impl_->make_pass(samples, false), input, impl_->plan.nodes.size());
+  for (std::size_t i = 0; i < impl_->plan.nodes.size(); ++i) {
+    const float* values = w.activations[i + 1];
+    const std::int64_t size = samples * impl_->plan.nodes[i]->output_size();
+    if (!std::all_of(values, values + size, [](float value) { return std::isfinite(value); }))
+      return static_cast<std::int64_t>(impl_->plan.nodes[i]->layer());
+  }
+  return -1;
+}
+
+}  // namespace convec
