@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "cpu/cpu_table.hpp"
-#include "cpu/dense.hpp"
 #include "cpu/kernels/kernel_table.hpp"
 #include "cpu/panels.hpp"
 #include "cpu/scratch.hpp"
@@ -75,6 +74,14 @@ const float* pack(const Panels& panels, int64_t steps, const float* b, std::ptrd
   return packed;
 }
 
+const float* padded_bias(Scratch& scratch, const float* bias, int64_t columns) {
+  if (bias == nullptr) return nullptr;
+  const Panels panels(columns, kernels().gemm);
+  float* padded = scratch.take<float>(panels.stored());
+  kernels().pack.copy_f32(bias, 0, padded, 0, 1, columns, panels.stored());
+  return padded;
+}
+
 int64_t dense_prepared_size(const DenseProblem& p) { return Panels(p.units, kernels().gemm).stored() * p.in; }
 
 void dense_prepare(const DenseProblem& p, const float* weights, float* prepared) {
@@ -109,6 +116,11 @@ void dense_backward_input(const Context&, const DenseProblem& p, const float* gr
 
 void dense_backward_weights(const Context&, const DenseProblem& p, const float* input, const float* grad_output,
                             float* grad_weights, float* grad_bias) {
+  if (p.batch == 0) {
+    std::fill_n(grad_weights, p.in * p.units, 0.0F);
+    if (grad_bias != nullptr) std::fill_n(grad_bias, p.units, 0.0F);
+    return;
+  }
   Scratch scratch;
   const Panels panels(p.units, kernels().gemm);
   const float* packed =
@@ -121,14 +133,6 @@ void dense_backward_weights(const Context&, const DenseProblem& p, const float* 
 }
 
 }  // namespace
-
-const float* padded_bias(Scratch& scratch, const float* bias, int64_t columns) {
-  if (bias == nullptr) return nullptr;
-  const Panels panels(columns, kernels().gemm);
-  float* padded = scratch.take<float>(panels.stored());
-  kernels().pack.copy_f32(bias, 0, padded, 0, 1, columns, panels.stored());
-  return padded;
-}
 
 void fill_dense(OpTable& table) {
   table.dense_prepared_size = dense_prepared_size;

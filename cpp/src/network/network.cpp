@@ -87,10 +87,10 @@ struct Network::Impl {
   OptimizerOptions optimizer;
   std::int64_t iterations = 0;
 
-  // Weights in the layout that inference prefers are remade after a change of weights or of what the layout depends on.
+  // Weights in the layout that inference prefers are remade after a change of weights or of the ISA level.
   mutable std::mutex prepare_mutex;
   mutable bool prepared = false;
-  mutable std::pair<IsaLevel, bool> prepared_for;
+  mutable IsaLevel prepared_for = IsaLevel::baseline;
 
   // Workspaces not in use; predict() may run in several threads.
   mutable std::mutex workspace_mutex;
@@ -157,11 +157,10 @@ struct Network::Impl {
 
   void prepare() const {
     const std::lock_guard<std::mutex> lock(prepare_mutex);
-    const std::pair<IsaLevel, bool> now{current_isa(), winograd()};
-    if (prepared && prepared_for == now) return;
+    if (prepared && prepared_for == current_isa()) return;
     for (const auto& node : plan.nodes) node->prepare();
     prepared = true;
-    prepared_for = now;
+    prepared_for = current_isa();
   }
 
   void weights_changed() { prepared = false; }

@@ -11,7 +11,6 @@
 #include "cpu/kernels/optimizer.hpp"
 #include "cpu/kernels/pack.hpp"
 #include "cpu/kernels/pool2d.hpp"
-#include "cpu/kernels/winograd.hpp"
 
 namespace convec::cpu {
 
@@ -20,7 +19,6 @@ namespace convec::cpu {
 struct KernelTable {
   GemmKernels gemm;
   ConvPoolKernels conv_pool;
-  WinogradKernels winograd;
   PackKernels pack;
   PoolKernels pool;
   ActivationKernels activation;
