@@ -60,6 +60,9 @@ struct OpTable {
   // conv2d, ReLU and max pooling in one, where `fusible`. Forward writes the pooled output and, where argmax is not
   // null, the position of each maximum in its window; backward takes the gradient of the pooled output.
   bool (*conv2d_max_pool2d_fusible)(const Conv2dProblem&, const Pool2dProblem&);
+  int64_t (*conv2d_max_pool2d_prepared_size)(const Conv2dProblem&, const Pool2dProblem&);
+  void (*conv2d_max_pool2d_prepare)(const Conv2dProblem&, const Pool2dProblem&, const float* filters,
+                                    float* prepared);
   void (*conv2d_max_pool2d_forward)(const Context&, const Conv2dProblem&, const Pool2dProblem&, const float* input,
                                     const float* filters, const float* prepared, const float* bias, bool relu,
                                     float* output, std::uint8_t* argmax);

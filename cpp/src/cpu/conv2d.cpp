@@ -10,6 +10,7 @@
 #include "cpu/panels.hpp"
 #include "cpu/scratch.hpp"
 #include "cpu/thread_pool.hpp"
+#include "cpu/winograd.hpp"
 
 namespace convec::cpu {
 
@@ -411,14 +412,34 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const float*
 
 // ---- Forward, with max pooling behind it ---------------------------------------------------------------------------
 
+bool uses_winograd(const Conv2dProblem& p, const Pool2dProblem& pool) {
+  return small_windows(p, pool) && winograd_pays(p);
+}
+
+int64_t conv2d_max_pool2d_prepared_size(const Conv2dProblem& p, const Pool2dProblem& pool) {
+  return uses_winograd(p, pool) ? winograd_prepared_size(p) : conv2d_prepared_size(p);
+}
+
+void conv2d_max_pool2d_prepare(const Conv2dProblem& p, const Pool2dProblem& pool, const float* filters,
+                               float* prepared) {
+  if (uses_winograd(p, pool))
+    winograd_prepare(p, filters, prepared);
+  else
+    conv2d_prepare(p, filters, prepared);
+}
+
 void conv2d_max_pool2d_forward(const Context&, const Conv2dProblem& p, const Pool2dProblem& pool, const float* input,
                                const float* filters, const float* prepared, const float* bias, bool relu,
                                float* output, std::uint8_t* argmax) {
   Scratch scratch;
   if (prepared == nullptr) {
-    float* packed = scratch.take<float>(conv2d_prepared_size(p));
-    conv2d_prepare(p, filters, packed);
+    float* packed = scratch.take<float>(conv2d_max_pool2d_prepared_size(p, pool));
+    conv2d_max_pool2d_prepare(p, pool, filters, packed);
     prepared = packed;
+  }
+  if (uses_winograd(p, pool)) {
+    winograd_max_pool2d_forward(p, pool, input, prepared, bias, relu, output, argmax);
+    return;
   }
   const Gather g = forward_gather(scratch, p, input, prepared, bias, relu, nullptr);
   const Panels panels = g.panels();
@@ -428,10 +449,31 @@ void conv2d_max_pool2d_forward(const Context&, const Conv2dProblem& p, const Poo
   const int64_t needed = pool.out_width * pool.pool_width;  // columns that the pooling reads
   const int64_t part = part_size(pool.out_height, (4 * num_threads() + p.batch - 1) / p.batch);
   const int64_t parts = (pool.out_height + part - 1) / part;
+  const bool patches = p.channels == 1 && small_windows(p, pool) && !padded(p);
   parallel_for(p.batch * parts, [&](int64_t task, int) {
     const int64_t image = task / parts;
     const int64_t begin = task % parts * part;
     const int64_t end = std::min(begin + part, pool.out_height);
+    if (patches) {
+      for (int64_t panel = 0; panel < panels.count(); ++panel) {
+        const int64_t at = (image * pool.out_height + begin) * pool.out_width * p.filters + panels.begin(panel);
+        PatchForward forward{};
+        forward.input = input + (image * p.height + 2 * begin) * p.width;
+        forward.input_row = p.width;
+        forward.rows = end - begin;
+        forward.columns = pool.out_width;
+        forward.filters = prepared + panels.offset(panel) * g.kernel_area;
+        forward.panel = panels.width(panel);
+        forward.bias = g.bias == nullptr ? nullptr : g.bias + panels.begin(panel);
+        forward.relu = relu;
+        forward.channels = panels.used(panel);
+        forward.output = output + at;
+        forward.argmax = argmax == nullptr ? nullptr : argmax + at;
+        forward.output_column = p.filters;
+        kernels().conv_pool.patch_forward_f32(forward);
+      }
+      return;
+    }
     Scratch local;
     RowGather gather(g, image, rows, begin * pool.pool_height, end * pool.pool_height, border);
     gather.set_columns(columns);
@@ -701,6 +743,8 @@ void fill_conv2d(OpTable& table) {
   table.conv2d_prepared_size = conv2d_prepared_size;
   table.conv2d_prepare = conv2d_prepare;
   table.conv2d_forward = conv2d_forward;
+  table.conv2d_max_pool2d_prepared_size = conv2d_max_pool2d_prepared_size;
+  table.conv2d_max_pool2d_prepare = conv2d_max_pool2d_prepare;
   table.conv2d_max_pool2d_fusible = conv2d_max_pool2d_fusible;
   table.conv2d_max_pool2d_forward = conv2d_max_pool2d_forward;
   table.conv2d_max_pool2d_backward = conv2d_max_pool2d_backward;

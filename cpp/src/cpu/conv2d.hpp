@@ -12,6 +12,13 @@ void sum_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row
 void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const float* grad_output,
                            const float* filters, float* grad_input);
 
+bool padded(const Conv2dProblem& p);
+// An image with its padding all round.
+void copy_padded(const Conv2dProblem& p, const float* image, float* to);
+
+// 3 x 3, stride 1, under windows of 2 x 2: the case that has kernels of its own.
+bool small_windows(const Conv2dProblem& p, const Pool2dProblem& pool);
+
 bool conv2d_max_pool2d_fusible(const Conv2dProblem& p, const Pool2dProblem& pool);
 
 void conv2d_max_pool2d_backward(const Context& context, const Conv2dProblem& p, const Pool2dProblem& pool,

@@ -62,21 +62,40 @@ struct WindowOffsets {
   }
 };
 
-void copy_padded(const Conv2dProblem& p, const float* image, float* to) {
-  const int64_t row = p.width * p.channels;
-  const int64_t pitch = (p.width + p.pad_left + p.pad_right) * p.channels;
-  to = std::fill_n(to, p.pad_top * pitch, 0.0F);
-  for (int64_t y = 0; y < p.height; ++y) {
-    to = std::fill_n(to, p.pad_left * p.channels, 0.0F);
-    to = std::copy_n(image + y * row, row, to);
-    to = std::fill_n(to, p.pad_right * p.channels, 0.0F);
-  }
-  std::fill_n(to, p.pad_bottom * pitch, 0.0F);
+// One input channel. A task owns a vector of filters and walks through the images in order.
+void backward_filters_of_one_channel(const Maps& maps, const float* input, int64_t image_size, int64_t pitch,
+                                     float* grad_filters, float* grad_bias) {
+  constexpr int64_t taps = 9;
+  const Conv2dProblem& p = maps.p;
+  const int64_t vector = kernels().gemm.vector;
+  parallel_for((p.filters + vector - 1) / vector, [&](int64_t block, int) {
+    const int64_t first = block * vector;
+    const int64_t filters = std::min(vector, p.filters - first);
+    Scratch local;
+    float* sums = local.take<float>((taps + 1) * vector);
+    std::fill_n(sums, (taps + 1) * vector, 0.0F);
+    for (int64_t image = 0; image < p.batch; ++image) {
+      const MaximaLists m = maps.lists(image, first, filters);
+      PatchFilterGradient g{};
+      g.input = input + image * image_size;
+      g.input_row = pitch;
+      g.rows = maps.pool.out_height;
+      g.columns = maps.pool.out_width;
+      g.gradient = m.gradient;
+      g.output = m.output;
+      g.argmax = m.argmax;
+      g.channel_pitch = p.filters;
+      g.channels = filters;
+      g.sums = sums;
+      kernels().conv_pool.patch_filter_gradient_f32(g);
+    }
+    for (int64_t tap = 0; tap < taps; ++tap)
+      std::copy_n(sums + tap * vector, filters, grad_filters + tap * p.filters + first);
+    if (grad_bias != nullptr) std::copy_n(sums + taps * vector, filters, grad_bias + first);
+  });
 }
 
-bool padded(const Conv2dProblem& p) { return p.pad_top + p.pad_bottom + p.pad_left + p.pad_right > 0; }
-
-// A task owns some filters (and rows of them) and walks through the images in order.
+// A task owns some filters and walks through the images in order.
 void backward_filters(const Maps& maps, const float* input, float* grad_filters, float* grad_bias) {
   const Conv2dProblem& p = maps.p;
   const ConvPoolKernels& kernel = kernels().conv_pool;
@@ -90,6 +109,10 @@ void backward_filters(const Maps& maps, const float* input, float* grad_filters,
       copy_padded(p, input + image * p.height * p.width * p.channels, copy + image * image_size);
     });
     input = copy;
+  }
+  if (p.channels == 1 && small_windows(p, maps.pool) && kernel.patch_filter_gradient_f32 != nullptr) {
+    backward_filters_of_one_channel(maps, input, image_size, pitch, grad_filters, grad_bias);
+    return;
   }
   const WindowOffsets offsets(scratch, maps, pitch, p.channels);
   const int64_t width = p.kernel_width * p.channels;  // neighbouring columns of a filter are neighbours in memory
@@ -220,6 +243,25 @@ void backward_input_dense(const Context& context, const Maps& maps, const float*
 
 }  // namespace
 
+void copy_padded(const Conv2dProblem& p, const float* image, float* to) {
+  const int64_t row = p.width * p.channels;
+  const int64_t pitch = (p.width + p.pad_left + p.pad_right) * p.channels;
+  to = std::fill_n(to, p.pad_top * pitch, 0.0F);
+  for (int64_t y = 0; y < p.height; ++y) {
+    to = std::fill_n(to, p.pad_left * p.channels, 0.0F);
+    to = std::copy_n(image + y * row, row, to);
+    to = std::fill_n(to, p.pad_right * p.channels, 0.0F);
+  }
+  std::fill_n(to, p.pad_bottom * pitch, 0.0F);
+}
+
+bool padded(const Conv2dProblem& p) { return p.pad_top + p.pad_bottom + p.pad_left + p.pad_right > 0; }
+
+bool small_windows(const Conv2dProblem& p, const Pool2dProblem& pool) {
+  return p.kernel_height == 3 && p.kernel_width == 3 && p.stride_height == 1 && p.stride_width == 1 &&
+         pool.pool_height == 2 && pool.pool_width == 2;
+}
+
 // Windows must tile the image, so that every output of the convolution is read at most once.
 bool conv2d_max_pool2d_fusible(const Conv2dProblem& p, const Pool2dProblem& pool) {
   constexpr int64_t largest_image = std::int64_t{1} << 30;  // offsets are 32-bit
@@ -237,8 +279,7 @@ void conv2d_max_pool2d_backward(const Context& context, const Conv2dProblem& p, 
   const Maps maps{p, pool, relu ? output : nullptr, argmax, grad_output};
   if (grad_filters != nullptr) backward_filters(maps, input, grad_filters, grad_bias);
   if (grad_input == nullptr) return;
-  const bool sparse = kernels().conv_pool.sparse_patch_f32 != nullptr && p.kernel_height == 3 && p.kernel_width == 3 &&
-                      p.stride_height == 1 && p.stride_width == 1 && pool.pool_height == 2 && pool.pool_width == 2 &&
+  const bool sparse = kernels().conv_pool.sparse_patch_f32 != nullptr && small_windows(p, pool) &&
                       p.channels % kernels().gemm.vector == 0;
   if (sparse)
     backward_input_sparse(maps, filters, grad_input);

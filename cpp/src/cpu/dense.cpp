@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cpu/cpu_table.hpp"
+#include "cpu/dense.hpp"
 #include "cpu/kernels/kernel_table.hpp"
 #include "cpu/panels.hpp"
 #include "cpu/scratch.hpp"
@@ -74,14 +75,6 @@ const float* pack(const Panels& panels, int64_t steps, const float* b, std::ptrd
   return packed;
 }
 
-const float* padded_bias(Scratch& scratch, const float* bias, int64_t columns) {
-  if (bias == nullptr) return nullptr;
-  const Panels panels(columns, kernels().gemm);
-  float* padded = scratch.take<float>(panels.stored());
-  kernels().pack.copy_f32(bias, 0, padded, 0, 1, columns, panels.stored());
-  return padded;
-}
-
 int64_t dense_prepared_size(const DenseProblem& p) { return Panels(p.units, kernels().gemm).stored() * p.in; }
 
 void dense_prepare(const DenseProblem& p, const float* weights, float* prepared) {
@@ -133,6 +126,14 @@ void dense_backward_weights(const Context&, const DenseProblem& p, const float* 
 }
 
 }  // namespace
+
+const float* padded_bias(Scratch& scratch, const float* bias, int64_t columns) {
+  if (bias == nullptr) return nullptr;
+  const Panels panels(columns, kernels().gemm);
+  float* padded = scratch.take<float>(panels.stored());
+  kernels().pack.copy_f32(bias, 0, padded, 0, 1, columns, panels.stored());
+  return padded;
+}
 
 void fill_dense(OpTable& table) {
   table.dense_prepared_size = dense_prepared_size;

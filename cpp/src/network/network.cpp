@@ -87,10 +87,10 @@ struct Network::Impl {
   OptimizerOptions optimizer;
   std::int64_t iterations = 0;
 
-  // Weights in the layout that inference prefers are remade after a change of weights or of the ISA level.
+  // Weights in the layout that inference prefers are remade after a change of weights or of what the layout depends on.
   mutable std::mutex prepare_mutex;
   mutable bool prepared = false;
-  mutable IsaLevel prepared_for = IsaLevel::baseline;
+  mutable std::pair<IsaLevel, bool> prepared_for;
 
   // Workspaces not in use; predict() may run in several threads.
   mutable std::mutex workspace_mutex;
@@ -157,10 +157,11 @@ struct Network::Impl {
 
   void prepare() const {
     const std::lock_guard<std::mutex> lock(prepare_mutex);
-    if (prepared && prepared_for == current_isa()) return;
+    const std::pair<IsaLevel, bool> now{current_isa(), winograd()};
+    if (prepared && prepared_for == now) return;
     for (const auto& node : plan.nodes) node->prepare();
     prepared = true;
-    prepared_for = current_isa();
+    prepared_for = now;
   }
 
   void weights_changed() { prepared = false; }

@@ -116,8 +116,8 @@ class Conv2dMaxPool2dNode final : public Node {
 
   void prepare() override {
     const OpTable& table = op_table({});
-    weights_.prepared = Tensor({table.conv2d_prepared_size(conv_)});
-    table.conv2d_prepare(conv_, weights_.kernel_value(), weights_.prepared.f32());
+    weights_.prepared = Tensor({table.conv2d_max_pool2d_prepared_size(conv_, pool_)});
+    table.conv2d_max_pool2d_prepare(conv_, pool_, weights_.kernel_value(), weights_.prepared.f32());
   }
 
   const float* forward(const Pass& pass, const float* input, float* output, float* state) const override {

@@ -1,5 +1,6 @@
 #include "cpu/kernels/conv_pool.hpp"
 
+#include "cpu/kernels/pool_four.hpp"
 #include "cpu/kernels/transpose.hpp"
 #include "cpu/kernels/vec.hpp"
 
@@ -13,39 +14,21 @@ namespace {
 
 // One window, all channels. The first of equal elements wins; a NaN wins and stays.
 void max_window(const MaxWindows& w, const float* window, float* output, std::uint8_t* argmax) {
-  std::int64_t c = 0;
-#if defined(__AVX512F__)
-  for (; c + vec_width <= w.channels; c += vec_width) {
-    Vec best = vec_load(window + c);
-    __m512i where = _mm512_setzero_si512();
-    int position = 0;
+  for (std::int64_t c = 0; c < w.channels; c += vec_width) {
+    const int lanes = w.channels - c < vec_width ? static_cast<int>(w.channels - c) : vec_width;
+    Vec best = vec_load_first(window + c, lanes);
+    Vec where = vec_zero();
+    float position = 0.0F;
     for (std::int64_t i = 0; i < w.pool_height; ++i)
-      for (std::int64_t j = 0; j < w.pool_width; ++j, ++position) {
-        const Vec value = vec_load(window + i * w.input_row + j * w.input_column + c);
-        // Greater, or a NaN that meets a number.
-        const __mmask16 wins =
-            _mm512_cmp_ps_mask(value, best, _CMP_NLE_UQ) & _mm512_cmp_ps_mask(best, best, _CMP_ORD_Q);
-        best = _mm512_mask_mov_ps(best, wins, value);
-        where = _mm512_mask_mov_epi32(where, wins, _mm512_set1_epi32(position));
+      for (std::int64_t j = 0; j < w.pool_width; ++j) {
+        const Vec value = vec_load_first(window + i * w.input_row + j * w.input_column + c, lanes);
+        const VecMask wins = vec_wins(value, best);
+        best = vec_blend(wins, value, best);
+        where = vec_blend(wins, vec_set(position), where);
+        position += 1.0F;
       }
-    vec_store(output + c, best);
-    if (argmax != nullptr)
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(argmax + c), _mm512_cvtepi32_epi8(where));
-  }
-#endif
-  for (; c < w.channels; ++c) {
-    float best = window[c];
-    int where = 0;
-    int position = 0;
-    for (std::int64_t i = 0; i < w.pool_height; ++i)
-      for (std::int64_t j = 0; j < w.pool_width; ++j, ++position) {
-        const float value = window[i * w.input_row + j * w.input_column + c];
-        const bool wins = !(value <= best) && best == best;
-        best = wins ? value : best;
-        where = wins ? position : where;
-      }
-    output[c] = best;
-    if (argmax != nullptr) argmax[c] = static_cast<std::uint8_t>(where);
+    vec_store_first(output + c, best, lanes);
+    if (argmax != nullptr) vec_store_bytes_first(argmax + c, where, lanes);
   }
 }
 
@@ -58,20 +41,82 @@ void max_windows_f32(const MaxWindows& w) {
     }
 }
 
+template <int Vectors>
+void patch_forward(const PatchForward& p) {
+  Vec filters[9][Vectors];
+  Vec bias[Vectors];
+#pragma GCC unroll 2
+  for (int v = 0; v < Vectors; ++v) {
+#pragma GCC unroll 9
+    for (int tap = 0; tap < 9; ++tap) filters[tap][v] = vec_load(p.filters + tap * p.panel + v * vec_width);
+    bias[v] = p.bias == nullptr ? vec_zero() : vec_load(p.bias + v * vec_width);
+  }
+  for (std::int64_t y = 0; y < p.rows; ++y)
+    for (std::int64_t x = 0; x < p.columns; ++x) {
+      const float* corner = p.input + 2 * y * p.input_row + 2 * x;
+      Vec value[Vectors][4];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v)
+#pragma GCC unroll 4
+        for (int position = 0; position < 4; ++position) value[v][position] = bias[v];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+          const Vec pixel = vec_set(corner[i * p.input_row + j]);
+#pragma GCC unroll 4
+          for (int position = 0; position < 4; ++position) {
+            const int r = i - position / 2;
+            const int s = j - position % 2;
+            if (r < 0 || r > 2 || s < 0 || s > 2) continue;
+#pragma GCC unroll 2
+            for (int v = 0; v < Vectors; ++v)
+              value[v][position] = vec_fma(pixel, filters[r * 3 + s][v], value[v][position]);
+          }
+        }
+      const std::ptrdiff_t at = (y * p.columns + x) * p.output_column;
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v)
+        pool_four(value[v], p.relu, p.channels - v * vec_width, p.output + at + v * vec_width,
+                  p.argmax == nullptr ? nullptr : p.argmax + at + v * vec_width);
+    }
+}
+
+void patch_forward_f32(const PatchForward& p) {
+#if defined(__AVX512F__)
+  constexpr int most = 2;  // vectors of filters that the registers hold
+#else
+  constexpr int most = 1;
+#endif
+  PatchForward part = p;
+  for (std::int64_t c = 0; c < p.channels; c += most * vec_width) {
+    part.filters = p.filters + c;
+    part.bias = p.bias == nullptr ? nullptr : p.bias + c;
+    part.channels = p.channels - c;
+    part.output = p.output + c;
+    part.argmax = p.argmax == nullptr ? nullptr : p.argmax + c;
+    if (most == 2 && part.channels > vec_width)
+      patch_forward<most>(part);
+    else
+      patch_forward<1>(part);
+  }
+}
+
 // ---- Lists of maxima ---------------------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
 
+CONVEC_INLINE __mmask16 first_lanes(std::int64_t count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xFFFFU : (1U << static_cast<unsigned>(count)) - 1U);
+}
+
 // Gradients of 16 channels, zero where they are not carried on.
-CONVEC_INLINE Vec carried(const MaximaLists& m, std::int64_t at, __mmask16 lanes) {
+template <typename Maps>
+CONVEC_INLINE Vec carried(const Maps& m, std::int64_t at, __mmask16 lanes) {
   const Vec gradient = _mm512_maskz_loadu_ps(lanes, m.gradient + at);
   if (m.output == nullptr) return gradient;
   const Vec output = _mm512_maskz_loadu_ps(lanes, m.output + at);
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(output, vec_zero(), _CMP_GT_OQ), gradient);
-}
-
-CONVEC_INLINE __mmask16 first_lanes(std::int64_t count) {
-  return static_cast<__mmask16>(count >= 16 ? 0xFFFFU : (1U << static_cast<unsigned>(count)) - 1U);
 }
 
 CONVEC_INLINE int append(const MaximaLists& m, std::int64_t at, __mmask16 which, __m512i offsets, Vec gradients) {
@@ -261,6 +306,40 @@ void sparse_filter_gradient_f32(const SparseFilterGradient& s) {
   for (; row < s.rows; ++row) sparse_row_block<1>(s, row);
 }
 
+#if defined(__AVX512F__)
+
+void patch_filter_gradient_f32(const PatchFilterGradient& p) {
+  Vec sums[10];
+#pragma GCC unroll 10
+  for (int i = 0; i < 10; ++i) sums[i] = vec_load(p.sums + i * vec_width);
+  const __mmask16 lanes = first_lanes(p.channels);
+  for (std::int64_t y = 0; y < p.rows; ++y)
+    for (std::int64_t x = 0; x < p.columns; ++x) {
+      const float* corner = p.input + 2 * y * p.input_row + 2 * x;
+      Vec patch = _mm512_castps128_ps512(_mm_loadu_ps(corner));
+      patch = _mm512_insertf32x4(patch, _mm_loadu_ps(corner + p.input_row), 1);
+      patch = _mm512_insertf32x4(patch, _mm_loadu_ps(corner + 2 * p.input_row), 2);
+      patch = _mm512_insertf32x4(patch, _mm_loadu_ps(corner + 3 * p.input_row), 3);
+      const std::int64_t at = (y * p.columns + x) * p.channel_pitch;
+      const Vec gradient = carried(p, at, lanes);
+      const __m512i where = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, p.argmax + at));
+      // Positions 0, 1, 2, 3 of a window are pixels 0, 1, 4, 5 of the patch.
+      const __m512i pixel = _mm512_add_epi32(where, _mm512_and_si512(where, _mm512_set1_epi32(2)));
+#pragma GCC unroll 3
+      for (int r = 0; r < 3; ++r)
+#pragma GCC unroll 3
+        for (int s = 0; s < 3; ++s) {
+          const __m512i index = _mm512_add_epi32(pixel, _mm512_set1_epi32(r * 4 + s));
+          sums[r * 3 + s] = vec_fma(gradient, _mm512_permutexvar_ps(index, patch), sums[r * 3 + s]);
+        }
+      sums[9] = vec_add(sums[9], gradient);
+    }
+#pragma GCC unroll 10
+  for (int i = 0; i < 10; ++i) vec_store(p.sums + i * vec_width, sums[i]);
+}
+
+#endif
+
 float sum_f32(const float* values, std::int64_t count) {
   Vec sum = vec_zero();
   std::int64_t i = 0;
@@ -316,13 +395,16 @@ void sparse_patch_f32(const SparsePatch& p) {
 
 void fill_conv_pool(ConvPoolKernels& kernels) {
   kernels.max_windows_f32 = max_windows_f32;
+  kernels.patch_forward_f32 = patch_forward_f32;
   kernels.list_by_channel_f32 = list_by_channel_f32;
   kernels.sparse_filter_gradient_f32 = sparse_filter_gradient_f32;
   kernels.sum_f32 = sum_f32;
 #if defined(__AVX512F__)
+  kernels.patch_filter_gradient_f32 = patch_filter_gradient_f32;
   kernels.list_by_position_f32 = list_by_position_f32;
   kernels.sparse_patch_f32 = sparse_patch_f32;
 #else
+  kernels.patch_filter_gradient_f32 = nullptr;
   kernels.list_by_position_f32 = nullptr;
   kernels.sparse_patch_f32 = nullptr;
 #endif

@@ -58,6 +58,36 @@ struct SparseFilterGradient {
   float* sums;
 };
 
+// 3 x 3 convolution of a single input channel under 2 x 2 windows, bias, ReLU and pooling, for one or two vectors of
+// filters: the filters stay in registers, and nothing is stored but the pooled values.
+struct PatchForward {
+  const float* input;
+  std::ptrdiff_t input_row;
+  std::int64_t rows, columns;  // of windows
+  const float* filters;        // [9 taps][panel]
+  std::ptrdiff_t panel;
+  const float* bias;  // padded to the panel; or null
+  bool relu;
+  std::int64_t channels;  // of the panel in use
+  float* output;          // [windows][output_column]
+  std::uint8_t* argmax;   // or null
+  std::ptrdiff_t output_column;
+};
+
+// Gradient to 3 x 3 filters of a single input channel under 2 x 2 windows, for one vector of filters: the 4 x 4 pixels
+// under a window are one vector, of which each filter picks the nine below its own maximum.
+struct PatchFilterGradient {
+  const float* input;
+  std::ptrdiff_t input_row;
+  std::int64_t rows, columns;  // of windows
+  const float* gradient;       // [windows][channel_pitch]
+  const float* output;         // as in MaximaLists
+  const std::uint8_t* argmax;
+  std::int64_t channel_pitch;
+  std::int64_t channels;  // of the vector in use
+  float* sums;            // [9 taps, then the bias][vector], added to
+};
+
 // A 4 x 4 patch of the gradient to the input, under a 2 x 2 window of a 3 x 3 convolution, for one vector of
 // channels: patch[(i + r) * row + (j + s) * column] += gradient * filters[k][r * 3 + s] for every maximum of filter k
 // at position (i, j) of the window.
@@ -79,6 +109,9 @@ struct ConvPoolKernels {
   // For each window, a list for each of four positions.
   void (*list_by_position_f32)(const MaximaLists&);
   void (*sparse_filter_gradient_f32)(const SparseFilterGradient&);
+  void (*patch_forward_f32)(const PatchForward&);
+  // Null where a vector does not hold the patch.
+  void (*patch_filter_gradient_f32)(const PatchFilterGradient&);
   // Sum of an array, in a fixed order.
   float (*sum_f32)(const float* values, std::int64_t count);
   // Null, as list_by_position_f32, where the level has too few registers for it.

@@ -11,6 +11,7 @@
 #include "cpu/kernels/optimizer.hpp"
 #include "cpu/kernels/pack.hpp"
 #include "cpu/kernels/pool2d.hpp"
+#include "cpu/kernels/winograd.hpp"
 
 namespace convec::cpu {
 
@@ -19,6 +20,7 @@ namespace convec::cpu {
 struct KernelTable {
   GemmKernels gemm;
   ConvPoolKernels conv_pool;
+  WinogradKernels winograd;
   PackKernels pack;
   PoolKernels pool;
   ActivationKernels activation;

@@ -5,6 +5,7 @@ namespace convec::cpu::CONVEC_ISA_NAMESPACE {
 
 void fill_gemm(GemmKernels& kernels);
 void fill_conv_pool(ConvPoolKernels& kernels);
+void fill_winograd(WinogradKernels& kernels);
 void fill_pack(PackKernels& kernels);
 void fill_pool2d(PoolKernels& kernels);
 void fill_activation(ActivationKernels& kernels);
@@ -15,6 +16,7 @@ void fill_optimizer(OptimizerKernels& kernels);
 void fill_table(KernelTable& table) {
   fill_gemm(table.gemm);
   fill_conv_pool(table.conv_pool);
+  fill_winograd(table.winograd);
   fill_pack(table.pack);
   fill_pool2d(table.pool);
   fill_activation(table.activation);

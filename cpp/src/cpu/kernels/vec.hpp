@@ -34,6 +34,17 @@ CONVEC_INLINE Vec vec_mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 CONVEC_INLINE Vec vec_fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }  // a * b + c
 // The second operand where either is NaN, as in the instruction.
 CONVEC_INLINE Vec vec_max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+using VecMask = __mmask16;
+// Lanes where `value` beats `best` as a maximum: it is greater, or a NaN that meets a number.
+CONVEC_INLINE VecMask vec_wins(Vec value, Vec best) {
+  return _mm512_cmp_ps_mask(value, best, _CMP_NLE_UQ) & _mm512_cmp_ps_mask(best, best, _CMP_ORD_Q);
+}
+CONVEC_INLINE Vec vec_blend(VecMask mask, Vec yes, Vec no) { return _mm512_mask_mov_ps(no, mask, yes); }
+// The first `count` lanes, small whole numbers, as bytes.
+CONVEC_INLINE void vec_store_bytes_first(std::uint8_t* p, Vec v, int count) {
+  _mm512_mask_cvtepi32_storeu_epi8(p, static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U),
+                                   _mm512_cvtps_epi32(v));
+}
 
 #elif defined(__AVX2__)
 
@@ -55,6 +66,16 @@ CONVEC_INLINE Vec vec_sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
 CONVEC_INLINE Vec vec_mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
 CONVEC_INLINE Vec vec_fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 CONVEC_INLINE Vec vec_max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+using VecMask = __m256;
+CONVEC_INLINE VecMask vec_wins(Vec value, Vec best) {
+  return _mm256_and_ps(_mm256_cmp_ps(value, best, _CMP_NLE_UQ), _mm256_cmp_ps(best, best, _CMP_ORD_Q));
+}
+CONVEC_INLINE Vec vec_blend(VecMask mask, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, mask); }
+CONVEC_INLINE void vec_store_bytes_first(std::uint8_t* p, Vec v, int count) {
+  alignas(32) std::int32_t lanes[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), _mm256_cvtps_epi32(v));
+  for (int lane = 0; lane < count; ++lane) p[lane] = static_cast<std::uint8_t>(lanes[lane]);
+}
 
 #else
 
@@ -79,6 +100,12 @@ CONVEC_INLINE Vec vec_sub(Vec a, Vec b) { return a - b; }
 CONVEC_INLINE Vec vec_mul(Vec a, Vec b) { return a * b; }
 CONVEC_INLINE Vec vec_fma(Vec a, Vec b, Vec c) { return a * b + c; }
 CONVEC_INLINE Vec vec_max(Vec a, Vec b) { return a > b ? a : b; }
+typedef std::int32_t VecMask __attribute__((vector_size(16)));
+CONVEC_INLINE VecMask vec_wins(Vec value, Vec best) { return ~(value <= best) & (best == best); }
+CONVEC_INLINE Vec vec_blend(VecMask mask, Vec yes, Vec no) { return mask ? yes : no; }
+CONVEC_INLINE void vec_store_bytes_first(std::uint8_t* p, Vec v, int count) {
+  for (int lane = 0; lane < count; ++lane) p[lane] = static_cast<std::uint8_t>(v[lane]);
+}
 
 #endif
 
