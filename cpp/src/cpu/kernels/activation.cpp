@@ -163,9 +163,9 @@ void softmax_forward(std::int64_t rows, std::int64_t classes, const float* input
       vec_store_some(output + c, e, classes - c);
       sums = vec_add(sums, vec_fill_from(e, classes - c, vec_zero()));
     }
-    const Vec sum = vec_set(vec_sum(sums));
+    const Vec scale = vec_set(1.0F / vec_sum(sums));
     for (std::int64_t c = 0; c < classes; c += vec_width)
-      vec_store_some(output + c, vec_load_some(output + c, classes - c) / sum, classes - c);
+      vec_store_some(output + c, vec_mul(vec_load_some(output + c, classes - c), scale), classes - c);
   }
 }
 

@@ -124,14 +124,22 @@ void cross_entropy_backward(std::int64_t rows, std::int64_t classes, const float
     if (options.from_logits) {
       // g (p sum(q) - q); distributions need not sum to 1.
       const Vec peak = largest_of_row(input, classes);
-      const Vec sum = sum_of_exp(input, classes, peak);
+      // The exponentials wait in the output, which may be the input itself.
+      Vec sums = vec_zero();
+      for (std::int64_t c = 0; c < classes; c += vec_width) {
+        const Vec e = vec_exp(vec_sub(vec_load_some(input + c, classes - c), peak));
+        vec_store_some(grad_input + c, e, classes - c);
+        sums = vec_add(sums, vec_fill_from(e, classes - c, vec_zero()));
+      }
+      const Vec sum = vec_set(vec_sum(sums));
       Vec weight = vec_set(1.0F);
       if (t.distribution != nullptr)
         weight = vec_fma(vec_set(sum_of_row(t.distribution, classes)), t.share, vec_set(options.label_smoothing));
+      const Vec scale = weight / sum;
       for (std::int64_t c = 0; c < classes; c += vec_width) {
-        const Vec p = vec_exp(vec_sub(vec_load_some(input + c, classes - c), peak)) / sum;
         const Vec q = load_targets(t, c, classes - c);
-        vec_store_some(grad_input + c, vec_mul(g, vec_sub(vec_mul(p, weight), q)), classes - c);
+        const Vec p = vec_mul(vec_load_some(grad_input + c, classes - c), scale);
+        vec_store_some(grad_input + c, vec_mul(g, vec_sub(p, q)), classes - c);
       }
     } else if (t.distribution == nullptr) {
       // -g q / p where p is not clipped.

@@ -28,11 +28,18 @@ CONVEC_INLINE Vec vec_abs(Vec a) { return vec_from_bits(vec_bits(a) & vec_set_in
 CONVEC_INLINE Vec vec_copysign(Vec a, Vec b) {
   return vec_from_bits((vec_bits(a) & vec_set_int(INT32_MAX)) | (vec_bits(b) & vec_set_int(INT32_MIN)));
 }
-// x limited to [low, high]; NaN stays NaN.
-CONVEC_INLINE Vec vec_clip(Vec x, Vec low, Vec high) {
-  x = vec_select(vec_less(x, low), low, x);
-  return vec_select(vec_less(high, x), high, x);
+// a < b ? a : b: the second operand where either is NaN.
+CONVEC_INLINE Vec vec_min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
 }
+// x limited to [low, high]; NaN stays NaN, because it is the second operand of both.
+CONVEC_INLINE Vec vec_clip(Vec x, Vec low, Vec high) { return vec_min(high, vec_max(low, x)); }
 
 CONVEC_INLINE Vec vec_sqrt(Vec x) {
 #if defined(__AVX512F__)

@@ -68,9 +68,16 @@ CONVEC_INLINE void clear(const Pool2dProblem& p, std::int64_t first, std::int64_
     for (std::int64_t c = first; c < last; c += vec_width) vec_store_some(image + c, vec_zero(), last - c);
 }
 
+// Whether every pixel lies in exactly one window: all of the gradient is then written.
+CONVEC_INLINE bool tiles(const Pool2dProblem& p) {
+  return p.stride_height == p.pool_height && p.stride_width == p.pool_width && p.pad_top == 0 && p.pad_left == 0 &&
+         p.out_height * p.pool_height >= p.height && p.out_width * p.pool_width >= p.width;
+}
+
 void max_backward_image(const Pool2dProblem& p, std::int64_t first, std::int64_t last, const float* grad_output,
                         const float* image, float* grad_input) {
-  clear(p, first, last, grad_input);
+  if (!tiles(p)) clear(p, first, last, grad_input);
+  const bool overlapping = p.stride_height < p.pool_height || p.stride_width < p.pool_width;
   for (std::int64_t oh = 0; oh < p.out_height; ++oh) {
     const Span rows = clip_span(oh * p.stride_height - p.pad_top, p.pool_height, p.height);
     for (std::int64_t ow = 0; ow < p.out_width; ++ow, grad_output += p.channels) {
@@ -97,8 +104,9 @@ void max_backward_image(const Pool2dProblem& p, std::int64_t first, std::int64_t
           std::int64_t pixel = (y * p.width + columns.begin) * p.channels + c;
           for (std::int64_t x = columns.begin; x < columns.end; ++x, pixel += p.channels, ++number) {
             const VecInt wins = winner == vec_set_int(number);
-            const Vec share = vec_select(wins, gradient, vec_zero());
-            vec_store_some(grad_input + pixel, vec_add(vec_load_some(grad_input + pixel, left), share), left);
+            Vec share = vec_select(wins, gradient, vec_zero());
+            if (overlapping) share = vec_add(vec_load_some(grad_input + pixel, left), share);
+            vec_store_some(grad_input + pixel, share, left);
           }
         }
       }
@@ -127,30 +135,46 @@ void average_backward_image(const Pool2dProblem& p, std::int64_t first, std::int
   }
 }
 
+// Sums of this many pixels are summed in turn: the rounding error grows with the square root of the image.
+constexpr std::int64_t chunk = 64;
+
+// Means of `Vectors` adjacent vectors of channels; `left` channels in the last.
+template <int Vectors>
+CONVEC_INLINE void means(std::int64_t pixels, std::int64_t channels, const float* image, std::int64_t left,
+                         float* output) {
+  Vec sum[Vectors];
+  for (int v = 0; v < Vectors; ++v) sum[v] = vec_zero();
+  for (std::int64_t begin = 0; begin < pixels; begin += chunk) {
+    const std::int64_t end = begin + chunk < pixels ? begin + chunk : pixels;
+    // Two sums hide the latency of the addition.
+    Vec even[Vectors];
+    Vec odd[Vectors];
+    for (int v = 0; v < Vectors; ++v) even[v] = odd[v] = vec_zero();
+    const float* pixel = image + begin * channels;
+    std::int64_t i = begin;
+    for (; i + 2 <= end; i += 2, pixel += 2 * channels)
+      for (int v = 0; v < Vectors; ++v) {
+        even[v] = vec_add(even[v], vec_load_some(pixel + v * vec_width, left - v * vec_width));
+        odd[v] = vec_add(odd[v], vec_load_some(pixel + channels + v * vec_width, left - v * vec_width));
+      }
+    if (i < end)
+      for (int v = 0; v < Vectors; ++v)
+        even[v] = vec_add(even[v], vec_load_some(pixel + v * vec_width, left - v * vec_width));
+    for (int v = 0; v < Vectors; ++v) sum[v] = vec_add(sum[v], vec_add(even[v], odd[v]));
+  }
+  const Vec count = vec_set(static_cast<float>(pixels));
+  for (int v = 0; v < Vectors; ++v)
+    vec_store_some(output + v * vec_width, sum[v] / count, left - v * vec_width);
+}
+
 void global_average_forward(std::int64_t pixels, std::int64_t channels, std::int64_t first, std::int64_t last,
                             const float* image, float* output) {
-  // Sums of this many pixels are summed in turn: the rounding error grows with the square root of the image.
-  constexpr std::int64_t chunk = 64;
-  const Vec count = vec_set(static_cast<float>(pixels));
-  for (std::int64_t c = first; c < last; c += vec_width) {
-    const std::int64_t left = last - c;
-    Vec sum = vec_zero();
-    for (std::int64_t begin = 0; begin < pixels; begin += chunk) {
-      const std::int64_t end = begin + chunk < pixels ? begin + chunk : pixels;
-      const float* pixel = image + begin * channels + c;
-      // Two sums hide the latency of the addition.
-      Vec even = vec_zero();
-      Vec odd = vec_zero();
-      std::int64_t i = begin;
-      for (; i + 2 <= end; i += 2, pixel += 2 * channels) {
-        even = vec_add(even, vec_load_some(pixel, left));
-        odd = vec_add(odd, vec_load_some(pixel + channels, left));
-      }
-      if (i < end) even = vec_add(even, vec_load_some(pixel, left));
-      sum = vec_add(sum, vec_add(even, odd));
-    }
-    vec_store_some(output + c, sum / count, left);
-  }
+  std::int64_t c = first;
+  for (; c + 4 * vec_width <= last; c += 4 * vec_width)
+    means<4>(pixels, channels, image + c, 4 * vec_width, output + c);
+  for (; c + 2 * vec_width <= last; c += 2 * vec_width)
+    means<2>(pixels, channels, image + c, 2 * vec_width, output + c);
+  for (; c < last; c += vec_width) means<1>(pixels, channels, image + c, last - c, output + c);
 }
 
 void global_average_backward(std::int64_t pixels, std::int64_t channels, std::int64_t first, std::int64_t last,
