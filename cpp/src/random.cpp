@@ -46,7 +46,8 @@ Pair box_muller(std::uint32_t a, std::uint32_t b) {
 std::int64_t check_output(const TensorView& output) {
   check::float32(output, "output");
   if (output.device.type != DeviceType::cpu)
-    throw DeviceError("output is on " + to_string(output.device) + ", but random numbers are made on the cpu; copy them");
+    throw DeviceError("output is on " + to_string(output.device) +
+                      ", but random numbers are made on the cpu; copy them");
   return output.shape.size();
 }
 

@@ -92,7 +92,8 @@ OptimizerOptions parse_optimizer_options(const char* optimizer, const py::dict& 
     else if (name == "global_clipnorm")
       assign(o.global_clipnorm, name, value);
     else
-      throw ValueError("'" + name + "' is not a setting of an optimizer; those are learning_rate, momentum, nesterov, "
+      throw ValueError("'" + name +
+                       "' is not a setting of an optimizer; those are learning_rate, momentum, nesterov, "
                        "beta_1, beta_2, rho, epsilon, amsgrad, centered, weight_decay, clipnorm, clipvalue and "
                        "global_clipnorm");
   }

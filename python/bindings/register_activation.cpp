@@ -43,9 +43,8 @@ py::array gradient(const py::object& grad_output, const py::object& other, const
 
 py::array activation(const py::object& input, const char* name, const py::object& out) {
   const Activation function = parse_activation(name);
-  return elementwise(input, out, [=](const ConstTensorView& x, const TensorView& y) {
-    activation_forward({}, function, x, y);
-  });
+  return elementwise(input, out,
+                     [=](const ConstTensorView& x, const TensorView& y) { activation_forward({}, function, x, y); });
 }
 
 py::array activation_backward_(const py::object& grad_output, const py::object& input, const char* name,
@@ -62,23 +61,20 @@ py::array softmax(const py::object& input, const py::object& out) {
 }
 
 py::array softmax_backward_(const py::object& grad_output, const py::object& output, const py::object& out) {
-  return gradient(grad_output, output, "output", out,
-                  [](const ConstTensorView& g, const ConstTensorView& y, const TensorView& dx) {
-                    softmax_backward({}, g, y, dx);
-                  });
+  return gradient(
+      grad_output, output, "output", out,
+      [](const ConstTensorView& g, const ConstTensorView& y, const TensorView& dx) { softmax_backward({}, g, y, dx); });
 }
 
 py::array dropout_(const py::object& input, float rate, std::uint64_t seed, std::uint64_t offset,
                    const py::object& out) {
-  return elementwise(input, out, [=](const ConstTensorView& x, const TensorView& y) {
-    dropout({}, rate, seed, offset, x, y);
-  });
+  return elementwise(input, out,
+                     [=](const ConstTensorView& x, const TensorView& y) { dropout({}, rate, seed, offset, x, y); });
 }
 
 py::array rescale_(const py::object& input, float scale, float offset, const py::object& out) {
-  return elementwise(input, out, [=](const ConstTensorView& x, const TensorView& y) {
-    rescale({}, scale, offset, x, y);
-  });
+  return elementwise(input, out,
+                     [=](const ConstTensorView& x, const TensorView& y) { rescale({}, scale, offset, x, y); });
 }
 
 }  // namespace

@@ -13,9 +13,7 @@ namespace convec::python {
 namespace {
 
 // One number a row of `predictions`; a scalar is refused by the op.
-Shape rows_of(const ConstTensorView& predictions) {
-  return {predictions.shape.rank() == 0 ? 0 : predictions.shape[0]};
-}
+Shape rows_of(const ConstTensorView& predictions) { return {predictions.shape.rank() == 0 ? 0 : predictions.shape[0]}; }
 
 // Calls run(predictions, targets, values).
 template <typename Run>

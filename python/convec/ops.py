@@ -15,6 +15,8 @@ A ``*_backward`` function takes the gradient of a scalar with respect to the for
 with respect to its inputs.
 """
 
+# ruff: noqa: A001, A002 -- `input` is the word of the field and of the C++ contract
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -175,19 +177,22 @@ def conv2d_backward_input(
         grad_output: gradient with respect to the output, of the output's shape, float32.
         filters: (rows, columns, channels / groups, filters) float32.
         input_shape: shape of the forward input.
-        strides, padding, dilation, groups, data_format: as in the forward call.
+        strides: as in the forward call.
+        padding: as in the forward call.
+        dilation: as in the forward call.
+        groups: as in the forward call.
+        data_format: as in the forward call.
         out: array for the result.
 
     Returns:
         An array of ``input_shape``, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`conv2d`.
+        ValueError: as :func:`conv2d`.
+        TypeError: as :func:`conv2d`.
     """
     if data_format == "channels_last":
-        return _core.conv2d_backward_input(
-            grad_output, filters, input_shape, strides, padding, dilation, groups, out
-        )
+        return _core.conv2d_backward_input(grad_output, filters, input_shape, strides, padding, dilation, groups, out)
     _channels_first(data_format)
     shape = _last_shape(input_shape, "input_shape")
     grad = _last(grad_output, "grad_output")
@@ -211,22 +216,25 @@ def conv2d_backward_filters(
         input: the forward input, float32.
         grad_output: gradient with respect to the output, of the output's shape, float32.
         kernel_size: rows and columns of the filters, one number or a pair.
-        strides, padding, dilation, groups, data_format: as in the forward call.
+        strides: as in the forward call.
+        padding: as in the forward call.
+        dilation: as in the forward call.
+        groups: as in the forward call.
+        data_format: as in the forward call.
 
     Returns:
         (rows, columns, channels / groups, filters) and (filters), float32. The sums run in a fixed order: the result
         does not depend on the number of threads.
 
     Raises:
-        ValueError, TypeError: as :func:`conv2d`.
+        ValueError: as :func:`conv2d`.
+        TypeError: as :func:`conv2d`.
     """
     if data_format != "channels_last":
         _channels_first(data_format)
         input = _last(input, "input")
         grad_output = _last(grad_output, "grad_output")
-    return _core.conv2d_backward_filters(
-        input, grad_output, kernel_size, strides, padding, dilation, groups
-    )
+    return _core.conv2d_backward_filters(input, grad_output, kernel_size, strides, padding, dilation, groups)
 
 
 def conv2d_backward(
@@ -246,13 +254,18 @@ def conv2d_backward(
         grad_output: gradient with respect to the output, of the output's shape, float32.
         input: the forward input, float32.
         filters: the forward filters, float32.
-        strides, padding, dilation, groups, data_format: as in the forward call.
+        strides: as in the forward call.
+        padding: as in the forward call.
+        dilation: as in the forward call.
+        groups: as in the forward call.
+        data_format: as in the forward call.
 
     Returns:
         Gradients with respect to the input, the filters and the bias, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`conv2d`.
+        ValueError: as :func:`conv2d`.
+        TypeError: as :func:`conv2d`.
     """
     first = _channels_first(data_format)
     if first:
@@ -314,7 +327,8 @@ def dense_backward_input(grad_output: ArrayLike, weights: ArrayLike, *, out: Arr
         (batch, in) float32.
 
     Raises:
-        ValueError, TypeError: as :func:`dense`.
+        ValueError: as :func:`dense`.
+        TypeError: as :func:`dense`.
     """
     return _core.dense_backward_input(grad_output, weights, out)
 
@@ -330,7 +344,8 @@ def dense_backward_weights(input: ArrayLike, grad_output: ArrayLike) -> tuple[Ar
         input.T @ grad_output of shape (in, units) and the column sums of grad_output of shape (units), float32.
 
     Raises:
-        ValueError, TypeError: as :func:`dense`.
+        ValueError: as :func:`dense`.
+        TypeError: as :func:`dense`.
     """
     return _core.dense_backward_weights(input, grad_output)
 
@@ -347,7 +362,8 @@ def dense_backward(grad_output: ArrayLike, input: ArrayLike, weights: ArrayLike)
         Gradients with respect to the input, the weights and the bias, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`dense`.
+        ValueError: as :func:`dense`.
+        TypeError: as :func:`dense`.
     """
     grad_input = _core.dense_backward_input(grad_output, weights, None)
     grad_weights, grad_bias = _core.dense_backward_weights(input, grad_output)
@@ -404,14 +420,18 @@ def max_pool2d_backward(
     Args:
         grad_output: gradient with respect to the output, of the output's shape, float32.
         input: the forward input, float32.
-        pool_size, strides, padding, data_format: as in the forward call.
+        pool_size: as in the forward call.
+        strides: as in the forward call.
+        padding: as in the forward call.
+        data_format: as in the forward call.
         out: array for the result.
 
     Returns:
         An array of the input's shape, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`max_pool2d`.
+        ValueError: as :func:`max_pool2d`.
+        TypeError: as :func:`max_pool2d`.
     """
     if data_format == "channels_last":
         return _core.max_pool2d_backward(grad_output, input, pool_size, strides, padding, out)
@@ -433,13 +453,18 @@ def average_pool2d(
 
     Args:
         input: (batch, height, width, channels) float32.
-        pool_size, strides, padding, data_format, out: as in :func:`max_pool2d`.
+        pool_size: as in :func:`max_pool2d`.
+        strides: as in :func:`max_pool2d`.
+        padding: as in :func:`max_pool2d`.
+        data_format: as in :func:`max_pool2d`.
+        out: as in :func:`max_pool2d`.
 
     Returns:
         (batch, out_height, out_width, channels) float32.
 
     Raises:
-        ValueError, TypeError: as :func:`max_pool2d`.
+        ValueError: as :func:`max_pool2d`.
+        TypeError: as :func:`max_pool2d`.
     """
     if data_format == "channels_last":
         return _core.average_pool2d(input, pool_size, strides, padding, out)
@@ -462,14 +487,18 @@ def average_pool2d_backward(
     Args:
         grad_output: gradient with respect to the output, of the output's shape, float32.
         input_shape: shape of the forward input.
-        pool_size, strides, padding, data_format: as in the forward call.
+        pool_size: as in the forward call.
+        strides: as in the forward call.
+        padding: as in the forward call.
+        data_format: as in the forward call.
         out: array for the result.
 
     Returns:
         An array of ``input_shape``, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`max_pool2d`.
+        ValueError: as :func:`max_pool2d`.
+        TypeError: as :func:`max_pool2d`.
     """
     if data_format == "channels_last":
         return _core.average_pool2d_backward(grad_output, input_shape, pool_size, strides, padding, out)
@@ -520,7 +549,8 @@ def global_average_pool2d_backward(
         An array of ``input_shape``, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`global_average_pool2d`.
+        ValueError: as :func:`global_average_pool2d`.
+        TypeError: as :func:`global_average_pool2d`.
     """
     if data_format == "channels_last":
         return _core.global_average_pool2d_backward(grad_output, input_shape, out)
@@ -570,7 +600,8 @@ def global_max_pool2d_backward(
         An array of the input's shape, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`global_max_pool2d`.
+        ValueError: as :func:`global_max_pool2d`.
+        TypeError: as :func:`global_max_pool2d`.
     """
     if data_format == "channels_last":
         return _core.global_max_pool2d_backward(grad_output, input, out)
@@ -612,7 +643,8 @@ def activation_backward(grad_output: ArrayLike, input: ArrayLike, name: str, *, 
         An array of the input's shape, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`activation`, or the shapes differ.
+        ValueError: as :func:`activation`, or the shapes differ.
+        TypeError: as :func:`activation`, or the shapes differ.
     """
     return _core.activation_backward(grad_output, input, name, out)
 
@@ -678,14 +710,13 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, *, out: Array | 
         An array of the output's shape, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`softmax`, or the shapes differ.
+        ValueError: as :func:`softmax`, or the shapes differ.
+        TypeError: as :func:`softmax`, or the shapes differ.
     """
     return _core.softmax_backward(grad_output, output, out)
 
 
-def dropout(
-    input: ArrayLike, rate: float, *, seed: int, offset: int = 0, out: Array | None = None
-) -> Array:
+def dropout(input: ArrayLike, rate: float, *, seed: int, offset: int = 0, out: Array | None = None) -> Array:
     """Inverted dropout: each element is zeroed with probability ``rate``, the others scaled by 1 / (1 - rate).
 
     Whether element i is kept depends on (seed, offset, i) alone (Philox4x32-10, Salmon et al., 2011), so the gradient
@@ -694,7 +725,8 @@ def dropout(
     Args:
         input: any shape, float32.
         rate: at least 0 and below 1.
-        seed, offset: key and stream of the random numbers, at least 0 and below 2^64.
+        seed: key and stream of the random numbers, at least 0 and below 2^64.
+        offset: key and stream of the random numbers, at least 0 and below 2^64.
         out: array for the result; may be ``input`` itself.
 
     Returns:
@@ -707,11 +739,12 @@ def dropout(
 
 
 def rescale(input: ArrayLike, scale: float, offset: float = 0.0, *, out: Array | None = None) -> Array:
-    """input * scale + offset.
+    """Input * scale + offset.
 
     Args:
         input: any shape, float32.
-        scale, offset: numbers.
+        scale: numbers.
+        offset: numbers.
         out: array for the result; may be ``input`` itself.
 
     Returns:
@@ -767,14 +800,18 @@ def softmax_cross_entropy_backward(
 
     Args:
         grad_losses: (rows) float32, e.g. 1 / rows each for a mean.
-        logits, labels, from_logits, label_smoothing: as in the forward call.
+        logits: as in the forward call.
+        labels: as in the forward call.
+        from_logits: as in the forward call.
+        label_smoothing: as in the forward call.
         out: array for the result.
 
     Returns:
         (rows, classes) float32.
 
     Raises:
-        ValueError, TypeError: as :func:`softmax_cross_entropy`.
+        ValueError: as :func:`softmax_cross_entropy`.
+        TypeError: as :func:`softmax_cross_entropy`.
     """
     return _core.softmax_cross_entropy_backward(grad_losses, logits, labels, from_logits, label_smoothing, out)
 
@@ -821,7 +858,11 @@ def pointwise_loss_backward(
     """Gradient of :func:`pointwise_loss` with respect to its predictions.
 
     Args:
-        loss, predictions, targets, from_logits, label_smoothing: as in the forward call.
+        loss: as in the forward call.
+        predictions: as in the forward call.
+        targets: as in the forward call.
+        from_logits: as in the forward call.
+        label_smoothing: as in the forward call.
         grad_losses: (rows) float32.
         out: array for the result.
 
@@ -829,11 +870,10 @@ def pointwise_loss_backward(
         An array of the predictions' shape, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`pointwise_loss`.
+        ValueError: as :func:`pointwise_loss`.
+        TypeError: as :func:`pointwise_loss`.
     """
-    return _core.pointwise_loss_backward(
-        loss, grad_losses, predictions, targets, from_logits, label_smoothing, out
-    )
+    return _core.pointwise_loss_backward(loss, grad_losses, predictions, targets, from_logits, label_smoothing, out)
 
 
 def metric(
@@ -886,8 +926,10 @@ def batch_norm_training(
 
     Args:
         input: (batch, ..., channels) float32.
-        gamma, beta: (channels) float32, or None for 1 and 0.
-        moving_mean, moving_variance: (channels) float32, updated in place.
+        gamma: (channels) float32, or None for 1 and 0.
+        beta: (channels) float32, or None for 1 and 0.
+        moving_mean: (channels) float32, updated in place.
+        moving_variance: (channels) float32, updated in place.
         momentum: of the running statistics, in [0, 1].
         epsilon: added to the variance, positive.
         out: array for the result.
@@ -916,8 +958,10 @@ def batch_norm_inference(
 
     Args:
         input: (batch, ..., channels) float32.
-        gamma, beta: (channels) float32, or None for 1 and 0.
-        moving_mean, moving_variance: (channels) float32.
+        gamma: (channels) float32, or None for 1 and 0.
+        beta: (channels) float32, or None for 1 and 0.
+        moving_mean: (channels) float32.
+        moving_variance: (channels) float32.
         epsilon: added to the variance, positive.
         out: array for the result; may be ``input`` itself.
 
@@ -925,7 +969,8 @@ def batch_norm_inference(
         An array of the input's shape, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`batch_norm_training`.
+        ValueError: as :func:`batch_norm_training`.
+        TypeError: as :func:`batch_norm_training`.
     """
     return _core.batch_norm_inference(input, gamma, beta, moving_mean, moving_variance, epsilon, out)
 
@@ -945,14 +990,16 @@ def batch_norm_backward(
         grad_output: (batch, ..., channels) float32.
         input: the forward input, float32.
         gamma: (channels) float32, or None for 1.
-        batch_mean, batch_inverse_std: what :func:`batch_norm_training` returned.
+        batch_mean: what :func:`batch_norm_training` returned.
+        batch_inverse_std: what :func:`batch_norm_training` returned.
         out: array for the gradient with respect to the input.
 
     Returns:
         Gradients with respect to the input, gamma and beta, float32.
 
     Raises:
-        ValueError, TypeError: as :func:`batch_norm_training`.
+        ValueError: as :func:`batch_norm_training`.
+        TypeError: as :func:`batch_norm_training`.
     """
     return _core.batch_norm_backward(grad_output, input, gamma, batch_mean, batch_inverse_std, out)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import reference
-
 from convec import ops
 
 FLOAT_STEP = 2.0**-24  # half the distance of 1 and the next float32: the largest relative error of one rounding

@@ -4,6 +4,8 @@ Written for being read against the definitions, not for speed: loops over window
 arrays in place in ``convec.ops`` return the new values here, after the others.
 """
 
+# ruff: noqa: A001, A002 -- `input` is the word of the field
+
 from __future__ import annotations
 
 import math
@@ -465,9 +467,13 @@ OPTIMIZER_DEFAULTS = {
     "sgd": {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
     "adam": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False},
     "adamw": {
-        "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False,
+        "learning_rate": 0.001,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-7,
+        "amsgrad": False,
         "weight_decay": 0.004,
-    },  # fmt: skip
+    },
     "rmsprop": {"learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False},
     "adadelta": {"learning_rate": 0.001, "rho": 0.95, "epsilon": 1e-7},
 }

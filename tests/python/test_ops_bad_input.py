@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from convec import _core, ops
 
 
@@ -100,7 +99,8 @@ BAD: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
     ("strides negative", ValueError, r"strides\[1\] is -1", lambda: ops.max_pool2d(X, 2, (1, -1))),
     ("dilation 0", ValueError, r"dilation\[0\] is 0", lambda: ops.conv2d(X, W, dilation=0)),
     ("groups 0", ValueError, "groups is 0", lambda: ops.conv2d(X, W, groups=0)),
-    ("groups negative", ValueError, "groups is -1", lambda: ops.conv2d_backward_filters(X, f32(2, 4, 4, 8), 3, groups=-1)),
+    ("groups negative", ValueError, "groups is -1",
+     lambda: ops.conv2d_backward_filters(X, f32(2, 4, 4, 8), 3, groups=-1)),
     ("padding negative", ValueError, r"padding\[1\]\[0\] is -1",
      lambda: ops.conv2d(X, W, padding=((0, 0), (-1, 0)))),
     ("padding name", ValueError, "padding is 'full'", lambda: ops.conv2d(X, W, padding="full")),  # type: ignore[arg-type]
@@ -158,7 +158,8 @@ BAD: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
     ("normal stddev", ValueError, "stddev is -1", lambda: _core.random_normal((2,), 0, -1, 1)),
     ("random negative extent", ValueError, "negative extent", lambda: _core.random_normal((2, -1), 0, 1, 1)),
     # ---- element types and objects
-    ("float64 image", TypeError, r"input is float64.*astype\('float32'\)", lambda: ops.conv2d(np.ones((1, 6, 6, 3)), W)),
+    ("float64 image", TypeError, r"input is float64.*astype\('float32'\)",
+     lambda: ops.conv2d(np.ones((1, 6, 6, 3)), W)),
     ("uint8 image", TypeError, "input is uint8", lambda: ops.conv2d(np.ones((1, 6, 6, 3), dtype=np.uint8), W)),
     ("int64 image", TypeError, "input is int64", lambda: ops.max_pool2d(np.ones((1, 6, 6, 3), dtype=np.int64))),
     ("bool image", TypeError, "input has dtype bool", lambda: ops.relu(np.ones(3, dtype=bool))),
@@ -183,7 +184,8 @@ BAD: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
     ("bool stride", TypeError, "strides is True", lambda: ops.conv2d(X, W, strides=True)),
     ("three strides", TypeError, r"strides is \(1, 2, 3\)", lambda: ops.conv2d(X, W, strides=(1, 2, 3))),  # type: ignore[arg-type]
     ("float shape", TypeError, "input_shape is", lambda: ops.average_pool2d_backward(X, (2, 6.0, 6, 3))),  # type: ignore[list-item]
-    ("setting type", TypeError, "learning_rate is 'fast'", lambda: ops.optimizer_slot_count("adam", learning_rate="fast")),
+    ("setting type", TypeError, "learning_rate is 'fast'",
+     lambda: ops.optimizer_slot_count("adam", learning_rate="fast")),
     ("setting flag", TypeError, "nesterov is 1", lambda: ops.optimizer_slot_count("sgd", nesterov=1)),
     ("negative seed", TypeError, "", lambda: ops.dropout(X, 0.5, seed=-1)),
     # ---- memory
@@ -218,9 +220,7 @@ BAD: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("error", "message", "call"), [pytest.param(*rest, id=name) for name, *rest in BAD]
-)
+@pytest.mark.parametrize(("error", "message", "call"), [pytest.param(*rest, id=name) for name, *rest in BAD])
 def test_bad_input(error: type[Exception], message: str, call: Callable[[], Any]) -> None:
     with pytest.raises(error) as caught:
         call()

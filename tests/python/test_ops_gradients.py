@@ -1,5 +1,7 @@
 """The backward references against numerical gradients of the forward references, and the ops against both."""
 
+# ruff: noqa: A002, A006 -- `input` is the word of the field
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-
 from convec import ops
 
 Function = Callable[..., Any]
@@ -133,9 +134,7 @@ def test_activation(name: str, isa: str) -> None:
         lambda module, a, g: module.activation_backward(g, a["input"], name), isa,
     )  # fmt: skip
     if name == "relu":
-        check(
-            reference.relu, {"input": x}, ("input",), lambda module, a, g: module.relu_backward(g, a["input"]), isa
-        )
+        check(reference.relu, {"input": x}, ("input",), lambda module, a, g: module.relu_backward(g, a["input"]), isa)
 
 
 def test_softmax(isa: str) -> None:
@@ -168,14 +167,17 @@ def test_softmax_cross_entropy(kind: str, from_logits: bool, smoothing: float, i
         labels /= labels.sum(axis=1, keepdims=True)
     logits = normal(rows, classes) if from_logits else np.abs(normal(rows, classes)) * np.float32(0.3) + np.float32(0.1)
     options = {"from_logits": from_logits, "label_smoothing": smoothing}
+
+    def labels_like(x: np.ndarray) -> np.ndarray:
+        return labels if kind == "classes" else labels.astype(x.dtype)
+
     check(
-        lambda logits: reference.softmax_cross_entropy(logits, labels.astype(np.float64) if kind != "classes" else labels,
-                                                       **options),
-        {"logits": logits}, ("logits",),
-        lambda module, a, g: module.softmax_cross_entropy_backward(
-            g, a["logits"], labels.astype(a["logits"].dtype) if kind != "classes" else labels, **options
-        ), isa,
-    )  # fmt: skip
+        lambda logits: reference.softmax_cross_entropy(logits, labels_like(logits), **options),
+        {"logits": logits},
+        ("logits",),
+        lambda module, a, g: module.softmax_cross_entropy_backward(g, a["logits"], labels_like(a["logits"]), **options),
+        isa,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Numbers obtained from Keras 3.15.1 (TensorFlow backend, float32), so that conventions are Keras' own: optimizer rules,
-clipping of probabilities, label smoothing, 'same' padding, constants of activations, running statistics."""
+"""Numbers obtained from Keras 3.15.1 (TensorFlow backend, float32), so that conventions are Keras' own: optimizer
+rules, clipping of probabilities, label smoothing, 'same' padding, constants of activations, running statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import cases
 import numpy as np
 import pytest
 import reference
-
 from convec import ops
 
 START = np.array([0.5, -1.25, 2.0, -0.03125], dtype=np.float32)

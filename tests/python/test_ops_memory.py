@@ -14,7 +14,6 @@ from typing import Any
 import cases
 import numpy as np
 import pytest
-
 from convec import _core, ops
 
 HAS_OUT = {name for name in cases.CASES if "out" in inspect.signature(getattr(ops, name)).parameters}

@@ -7,10 +7,9 @@ from typing import Any
 import cases
 import numpy as np
 import reference
+from convec import ops
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from convec import ops
 
 # The instruction-set fixture is set once for all examples of a test, which is what is meant.
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

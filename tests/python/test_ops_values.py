@@ -8,7 +8,6 @@ import cases
 import numpy as np
 import pytest
 import reference
-
 from convec import ops
 
 
@@ -107,7 +106,9 @@ def test_softmax_of_extremes(isa: str) -> None:
 
 def test_cross_entropy_of_extremes(isa: str) -> None:
     x = np.array([[1000, 0], [0, 1000], [-np.inf, 0], [1e30, 1e30]], dtype=np.float32)
-    np.testing.assert_allclose(ops.softmax_cross_entropy(x, np.array([0, 0, 1, 0])), [0, 1000, 0, math.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(
+        ops.softmax_cross_entropy(x, np.array([0, 0, 1, 0])), [0, 1000, 0, math.log(2)], rtol=1e-6
+    )
     # A class without weight does not count, even where it is impossible.
     one_hot = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], dtype=np.float32)
     np.testing.assert_allclose(ops.softmax_cross_entropy(x, one_hot), [0, 1000, 0, math.log(2)], rtol=1e-6)
@@ -176,7 +177,8 @@ def test_dropout_keeps_the_right_share(isa: str) -> None:
 
 def test_dropout_zeroes_even_what_is_not_finite(isa: str) -> None:
     y = ops.dropout(np.full(64, np.nan, dtype=np.float32), 0.5, seed=1)
-    assert (y == 0).any() and np.isnan(y).any()
+    assert (y == 0).any()
+    assert np.isnan(y).any()
 
 
 def test_dropout_streams_differ() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import reference
-
 from convec import _core
 
 SIZE = 200_003
@@ -38,7 +37,8 @@ def test_moments(name: str) -> None:
 def test_a_seed_gives_the_same_bits(name: str, threads: None) -> None:
     fill = FILLS[name]
     want = fill((37, 1001), 7)
-    assert want.shape == (37, 1001) and want.dtype == np.float32
+    assert want.shape == (37, 1001)
+    assert want.dtype == np.float32
     for count in (1, 2, 5):
         _core.set_num_threads(count)
         np.testing.assert_array_equal(fill((37, 1001), 7), want)
@@ -49,9 +49,11 @@ def test_a_seed_gives_the_same_bits(name: str, threads: None) -> None:
 
 def test_bounds() -> None:
     uniform = _core.random_uniform((SIZE,), -0.25, 0.5, 3)
-    assert uniform.min() >= -0.25 and uniform.max() < 0.5
+    assert uniform.min() >= -0.25
+    assert uniform.max() < 0.5
     truncated = _core.random_truncated_normal((SIZE,), 1.0, 0.5, 3)
-    assert truncated.min() >= 0.0 and truncated.max() <= 2.0
+    assert truncated.min() >= 0.0
+    assert truncated.max() <= 2.0
     # The bound is where it should be, not nearer.
     assert truncated.max() > 1.99
     normal = _core.random_normal((SIZE,), 0.0, 1.0, 3)

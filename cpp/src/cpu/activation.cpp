@@ -14,9 +14,8 @@ int64_t grain_of(Activation activation) {
 
 void activation_forward(const Context&, Activation activation, int64_t size, const float* input, float* output) {
   const auto run = kernels().activation.forward;
-  parallel_for_range(size, grain_of(activation), [&](int64_t begin, int64_t end) {
-    run(activation, end - begin, input + begin, output + begin);
-  });
+  parallel_for_range(size, grain_of(activation),
+                     [&](int64_t begin, int64_t end) { run(activation, end - begin, input + begin, output + begin); });
 }
 
 void activation_backward(const Context&, Activation activation, int64_t size, const float* grad_output,

@@ -15,18 +15,16 @@ namespace {
 // Two passes over a block of rows hit the second-level cache.
 int64_t block_rows(int64_t channels) { return rows_per_task(channels); }
 
-void apply(int64_t rows, int64_t channels, const float* input, const float* scale, const float* shift,
-           float* output) {
+void apply(int64_t rows, int64_t channels, const float* input, const float* scale, const float* shift, float* output) {
   const auto run = kernels().batch_norm.scale_shift;
   parallel_for_range(rows, block_rows(channels), [&](int64_t begin, int64_t end) {
     run(end - begin, channels, input + begin * channels, scale, shift, output + begin * channels);
   });
 }
 
-void batch_norm_forward_training(const Context&, int64_t rows, int64_t channels, const float* input,
-                                 const float* gamma, const float* beta, float momentum, float epsilon,
-                                 float* moving_mean, float* moving_variance, float* batch_mean,
-                                 float* batch_inverse_std, float* output) {
+void batch_norm_forward_training(const Context&, int64_t rows, int64_t channels, const float* input, const float* gamma,
+                                 const float* beta, float momentum, float epsilon, float* moving_mean,
+                                 float* moving_variance, float* batch_mean, float* batch_inverse_std, float* output) {
   Scratch scratch;
   const auto run = kernels().batch_norm.statistics;
   const int64_t grain = block_rows(channels);
@@ -85,9 +83,9 @@ void batch_norm_forward_inference(const Context&, int64_t rows, int64_t channels
   apply(rows, channels, input, scale, shift, output);
 }
 
-void batch_norm_backward(const Context&, int64_t rows, int64_t channels, const float* grad_output,
-                         const float* input, const float* gamma, const float* batch_mean,
-                         const float* batch_inverse_std, float* grad_input, float* grad_gamma, float* grad_beta) {
+void batch_norm_backward(const Context&, int64_t rows, int64_t channels, const float* grad_output, const float* input,
+                         const float* gamma, const float* batch_mean, const float* batch_inverse_std, float* grad_input,
+                         float* grad_gamma, float* grad_beta) {
   Scratch scratch;
   const BatchNormKernels& run = kernels().batch_norm;
   const int64_t grain = block_rows(channels);

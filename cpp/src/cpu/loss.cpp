@@ -14,7 +14,8 @@ Labels labels_from(const Labels& labels, int64_t row, int64_t classes) {
   if (labels.distribution != nullptr)
     rest.distribution = labels.distribution + row * classes;
   else
-    rest.classes = static_cast<const std::byte*>(labels.classes) + static_cast<std::size_t>(row) * size_of(labels.dtype);
+    rest.classes =
+        static_cast<const std::byte*>(labels.classes) + static_cast<std::size_t>(row) * size_of(labels.dtype);
   return rest;
 }
 

@@ -11,8 +11,8 @@ namespace convec::cpu {
 
 namespace {
 
-void optimizer_step(const Context&, const OptimizerOptions& options, int64_t iteration, int64_t size,
-                    float* parameter, const float* gradient, float* const* slots, float gradient_scale) {
+void optimizer_step(const Context&, const OptimizerOptions& options, int64_t iteration, int64_t size, float* parameter,
+                    const float* gradient, float* const* slots, float gradient_scale) {
   constexpr int most_slots = 3;
   const int slot_count = optimizer_slot_count(options);
   float rate = options.learning_rate;

@@ -10,9 +10,10 @@ namespace convec {
 
 namespace {
 
-constexpr Activation activations[] = {Activation::linear, Activation::relu, Activation::relu6, Activation::leaky_relu,
-                                      Activation::elu,    Activation::selu, Activation::gelu,  Activation::silu,
-                                      Activation::sigmoid, Activation::tanh, Activation::softplus};
+constexpr Activation activations[] = {Activation::linear,     Activation::relu,    Activation::relu6,
+                                      Activation::leaky_relu, Activation::elu,     Activation::selu,
+                                      Activation::gelu,       Activation::silu,    Activation::sigmoid,
+                                      Activation::tanh,       Activation::softplus};
 
 // Checks an element-wise op and returns the number of elements.
 std::int64_t check_elementwise(const ConstTensorView& input, const TensorView& output) {
@@ -97,8 +98,7 @@ void softmax_forward(const Context& context, ConstTensorView input, TensorView o
   check::argument(output, "output", input.shape, "the shape of input", input, "input");
   check::in_place_or_apart(output, "output", input, "input");
   if (rows == 0) return;
-  op_table(input.device)
-      .softmax_forward(context, rows, input.shape[input.shape.rank() - 1], input.f32(), output.f32());
+  op_table(input.device).softmax_forward(context, rows, input.shape[input.shape.rank() - 1], input.f32(), output.f32());
 }
 
 void softmax_backward(const Context& context, ConstTensorView grad_output, ConstTensorView output,

@@ -32,8 +32,7 @@ void at_least(std::int64_t value, std::int64_t least, const char* name) {
   if (value < least)
     throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be at least " +
                      std::to_string(least));
-  if (value >= limit)
-    throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be below 2^31");
+  if (value >= limit) throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be below 2^31");
 }
 
 void in_range(float value, float low, float high, const char* name) {

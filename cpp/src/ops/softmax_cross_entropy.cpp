@@ -76,13 +76,11 @@ void softmax_cross_entropy_forward(const Context& context, ConstTensorView input
   check::no_overlap(losses, "losses", labels, "labels");
   if (input.shape[0] == 0) return;
   op_table(input.device)
-      .softmax_cross_entropy_forward(context, input.shape[0], input.shape[1], input.f32(), made, options,
-                                     losses.f32());
+      .softmax_cross_entropy_forward(context, input.shape[0], input.shape[1], input.f32(), made, options, losses.f32());
 }
 
 void softmax_cross_entropy_backward(const Context& context, ConstTensorView grad_losses, ConstTensorView input,
-                                    ConstTensorView labels, const CrossEntropyOptions& options,
-                                    TensorView grad_input) {
+                                    ConstTensorView labels, const CrossEntropyOptions& options, TensorView grad_input) {
   const Labels made = check_arguments(context, input, labels, options, grad_losses, "grad_losses");
   check::argument(grad_input, "grad_input", input.shape, "the shape of input", input, "input");
   check::no_overlap(grad_input, "grad_input", grad_losses, "grad_losses");

@@ -49,21 +49,18 @@ void forward(Activation activation, std::int64_t size, const float* input, float
     case Activation::linear:
       return map(size, input, output, [](Vec x) __attribute__((always_inline)) { return x; });
     case Activation::relu:
-      return map(size, input, output, [=](Vec x) __attribute__((always_inline)) {
-        return vec_select(vec_less(x, zero), zero, x);
-      });
+      return map(size, input, output,
+                 [=](Vec x) __attribute__((always_inline)) { return vec_select(vec_less(x, zero), zero, x); });
     case Activation::relu6:
-      return map(size, input, output, [=](Vec x) __attribute__((always_inline)) {
-        return vec_clip(x, zero, vec_set(6.0F));
-      });
+      return map(size, input, output,
+                 [=](Vec x) __attribute__((always_inline)) { return vec_clip(x, zero, vec_set(6.0F)); });
     case Activation::leaky_relu:
       return map(size, input, output, [=](Vec x) __attribute__((always_inline)) {
         return vec_select(vec_less(x, zero), vec_mul(x, vec_set(leaky_slope)), x);
       });
     case Activation::elu:
-      return map(size, input, output, [=](Vec x) __attribute__((always_inline)) {
-        return vec_select(vec_less(x, zero), vec_expm1(x), x);
-      });
+      return map(size, input, output,
+                 [=](Vec x) __attribute__((always_inline)) { return vec_select(vec_less(x, zero), vec_expm1(x), x); });
     case Activation::selu:
       return map(size, input, output, [=](Vec x) __attribute__((always_inline)) {
         const Vec negative = vec_mul(vec_expm1(x), vec_set(selu_scale * selu_alpha));
@@ -93,9 +90,8 @@ void backward(Activation activation, std::int64_t size, const float* grad_output
   const Vec one = vec_set(1.0F);
   switch (activation) {
     case Activation::linear:
-      return map_gradient(size, grad_output, input, grad_input, [](Vec g, Vec) __attribute__((always_inline)) {
-        return g;
-      });
+      return map_gradient(size, grad_output, input, grad_input,
+                          [](Vec g, Vec) __attribute__((always_inline)) { return g; });
     case Activation::relu:
       return map_gradient(size, grad_output, input, grad_input, [=](Vec g, Vec x) __attribute__((always_inline)) {
         return vec_select(vec_less(zero, x), g, zero);
@@ -144,9 +140,8 @@ void backward(Activation activation, std::int64_t size, const float* grad_output
         return vec_mul(g, vec_mul(vec_set(4.0F), e) / vec_mul(sum, sum));
       });
     case Activation::softplus:
-      return map_gradient(size, grad_output, input, grad_input, [](Vec g, Vec x) __attribute__((always_inline)) {
-        return vec_mul(g, vec_sigmoid(x));
-      });
+      return map_gradient(size, grad_output, input, grad_input,
+                          [](Vec g, Vec x) __attribute__((always_inline)) { return vec_mul(g, vec_sigmoid(x)); });
   }
 }
 

@@ -46,8 +46,8 @@ void scale_shift(std::int64_t rows, std::int64_t channels, const float* input, c
   for (std::int64_t row = 0; row < rows; ++row, input += channels, output += channels)
     for (std::int64_t c = 0; c < channels; c += vec_width) {
       const std::int64_t left = channels - c;
-      const Vec y = vec_fma(vec_load_some(input + c, left), vec_load_some(scale + c, left),
-                            vec_load_some(shift + c, left));
+      const Vec y =
+          vec_fma(vec_load_some(input + c, left), vec_load_some(scale + c, left), vec_load_some(shift + c, left));
       vec_store_some(output + c, y, left);
     }
 }
@@ -76,8 +76,8 @@ void gradient_sums(std::int64_t rows, std::int64_t channels, const float* grad_o
   }
 }
 
-void gradient(std::int64_t rows, std::int64_t channels, const float* grad_output, const float* input,
-              const float* mean, const float* a, const float* b, const float* c, float* grad_input) {
+void gradient(std::int64_t rows, std::int64_t channels, const float* grad_output, const float* input, const float* mean,
+              const float* a, const float* b, const float* c, float* grad_input) {
   for (std::int64_t row = 0; row < rows; ++row, grad_output += channels, input += channels, grad_input += channels)
     for (std::int64_t i = 0; i < channels; i += vec_width) {
       const std::int64_t left = channels - i;

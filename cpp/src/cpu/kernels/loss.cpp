@@ -184,8 +184,7 @@ CONVEC_INLINE void row_means(std::int64_t rows, std::int64_t columns, const floa
 
 template <typename Slope>
 CONVEC_INLINE void row_gradients(std::int64_t rows, std::int64_t columns, const float* grad_losses,
-                                 const float* predictions, const float* targets, float* grad_predictions,
-                                 Slope slope) {
+                                 const float* predictions, const float* targets, float* grad_predictions, Slope slope) {
   for (std::int64_t row = 0; row < rows; ++row) {
     const Vec g = vec_set(grad_losses[row] / static_cast<float>(columns));
     const float* p = predictions + row * columns;
@@ -207,37 +206,31 @@ void pointwise_forward(const PointwiseLossOptions& options, std::int64_t rows, s
   switch (options.loss) {
     case PointwiseLoss::binary_crossentropy:
       if (options.from_logits)
-        return row_means(rows, columns, predictions, targets, losses,
-                         [=](Vec x, Vec t) __attribute__((always_inline)) {
-                           // max(x, 0) - x t + log(1 + e^-|x|)
-                           t = vec_fma(t, keep, shift);
-                           const Vec positive = vec_select(vec_less(x, zero), zero, x);
-                           const Vec tail = vec_log1p(vec_exp(vec_negate(vec_abs(x))));
-                           return vec_add(vec_sub(positive, vec_mul(x, t)), tail);
-                         });
-      return row_means(rows, columns, predictions, targets, losses,
-                       [=](Vec p, Vec t) __attribute__((always_inline)) {
-                         t = vec_fma(t, keep, shift);
-                         p = clip_probability(p);
-                         return vec_negate(vec_add(vec_mul(t, vec_log(p)),
-                                                   vec_mul(vec_sub(one, t), vec_log(vec_sub(one, p)))));
-                       });
+        return row_means(rows, columns, predictions, targets, losses, [=](Vec x, Vec t) __attribute__((always_inline)) {
+          // max(x, 0) - x t + log(1 + e^-|x|)
+          t = vec_fma(t, keep, shift);
+          const Vec positive = vec_select(vec_less(x, zero), zero, x);
+          const Vec tail = vec_log1p(vec_exp(vec_negate(vec_abs(x))));
+          return vec_add(vec_sub(positive, vec_mul(x, t)), tail);
+        });
+      return row_means(rows, columns, predictions, targets, losses, [=](Vec p, Vec t) __attribute__((always_inline)) {
+        t = vec_fma(t, keep, shift);
+        p = clip_probability(p);
+        return vec_negate(vec_add(vec_mul(t, vec_log(p)), vec_mul(vec_sub(one, t), vec_log(vec_sub(one, p)))));
+      });
     case PointwiseLoss::mean_squared_error:
-      return row_means(rows, columns, predictions, targets, losses,
-                       [](Vec p, Vec t) __attribute__((always_inline)) {
-                         const Vec error = vec_sub(p, t);
-                         return vec_mul(error, error);
-                       });
+      return row_means(rows, columns, predictions, targets, losses, [](Vec p, Vec t) __attribute__((always_inline)) {
+        const Vec error = vec_sub(p, t);
+        return vec_mul(error, error);
+      });
     case PointwiseLoss::mean_absolute_error:
       return row_means(rows, columns, predictions, targets, losses,
                        [](Vec p, Vec t) __attribute__((always_inline)) { return vec_abs(vec_sub(p, t)); });
     case PointwiseLoss::huber:
-      return row_means(rows, columns, predictions, targets, losses,
-                       [=](Vec p, Vec t) __attribute__((always_inline)) {
-                         const Vec error = vec_abs(vec_sub(p, t));
-                         return vec_select(vec_less(one, error), vec_sub(error, half),
-                                           vec_mul(half, vec_mul(error, error)));
-                       });
+      return row_means(rows, columns, predictions, targets, losses, [=](Vec p, Vec t) __attribute__((always_inline)) {
+        const Vec error = vec_abs(vec_sub(p, t));
+        return vec_select(vec_less(one, error), vec_sub(error, half), vec_mul(half, vec_mul(error, error)));
+      });
   }
 }
 
@@ -274,10 +267,9 @@ void pointwise_backward(const PointwiseLossOptions& options, std::int64_t rows, 
                              return vec_select(vec_equal(error, vec_zero()), vec_zero(), vec_copysign(one, error));
                            });
     case PointwiseLoss::huber:
-      return row_gradients(rows, columns, grad_losses, predictions, targets, grad_predictions,
-                           [=](Vec p, Vec t) __attribute__((always_inline)) {
-                             return vec_clip(vec_sub(p, t), vec_negate(one), one);
-                           });
+      return row_gradients(
+          rows, columns, grad_losses, predictions, targets, grad_predictions,
+          [=](Vec p, Vec t) __attribute__((always_inline)) { return vec_clip(vec_sub(p, t), vec_negate(one), one); });
   }
 }
 
@@ -315,9 +307,10 @@ void metric(const MetricOptions& options, std::int64_t rows, std::int64_t classe
         break;
       }
       case Metric::binary_accuracy: {
+        const float* wanted = labels.distribution + row * classes;
         std::int64_t right = 0;
         for (std::int64_t c = 0; c < classes; ++c)
-          right += (predictions[c] > options.threshold ? 1.0F : 0.0F) == targets[c] ? 1 : 0;
+          right += (predictions[c] > options.threshold ? 1.0F : 0.0F) == wanted[c] ? 1 : 0;
         values[row] = static_cast<float>(right) / static_cast<float>(classes);
         break;
       }

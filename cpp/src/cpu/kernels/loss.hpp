@@ -18,8 +18,8 @@ struct LossKernels {
   void (*pointwise_backward)(const PointwiseLossOptions&, std::int64_t rows, std::int64_t columns,
                              const float* grad_losses, const float* predictions, const float* targets,
                              float* grad_predictions);
-  void (*metric)(const MetricOptions&, std::int64_t rows, std::int64_t classes, const float* predictions,
-                 const Labels&, float* values);
+  void (*metric)(const MetricOptions&, std::int64_t rows, std::int64_t classes, const float* predictions, const Labels&,
+                 float* values);
 };
 
 }  // namespace convec::cpu

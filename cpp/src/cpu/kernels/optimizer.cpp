@@ -18,8 +18,8 @@ struct Common {
 };
 
 CONVEC_INLINE Common common_of(const OptimizerOptions& o, float gradient_scale) {
-  return {vec_set(gradient_scale), vec_set(o.clipvalue), vec_set(o.weight_decay * o.learning_rate),
-          o.clipvalue > 0.0F, o.weight_decay > 0.0F};
+  return {vec_set(gradient_scale), vec_set(o.clipvalue), vec_set(o.weight_decay * o.learning_rate), o.clipvalue > 0.0F,
+          o.weight_decay > 0.0F};
 }
 
 CONVEC_INLINE Vec gradient_at(const Common& common, const float* gradient, std::int64_t left) {

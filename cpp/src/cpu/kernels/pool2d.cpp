@@ -163,8 +163,7 @@ CONVEC_INLINE void means(std::int64_t pixels, std::int64_t channels, const float
     for (int v = 0; v < Vectors; ++v) sum[v] = vec_add(sum[v], vec_add(even[v], odd[v]));
   }
   const Vec count = vec_set(static_cast<float>(pixels));
-  for (int v = 0; v < Vectors; ++v)
-    vec_store_some(output + v * vec_width, sum[v] / count, left - v * vec_width);
+  for (int v = 0; v < Vectors; ++v) vec_store_some(output + v * vec_width, sum[v] / count, left - v * vec_width);
 }
 
 void global_average_forward(std::int64_t pixels, std::int64_t channels, std::int64_t first, std::int64_t last,
