@@ -1,0 +1,12 @@
+"""Image data sets in Keras' form, from local files, a cache or a checked download, and a sample that is shipped.
+
+Every loader returns ``((x_train, y_train), (x_test, y_test))``: images ``uint8`` (n, 28, 28), labels ``uint8`` (n,).
+Values are never scaled; use :class:`convec.layers.Rescaling` or ``x.astype("float32") / 255``.
+"""
+
+from __future__ import annotations
+
+from convec.datasets import fashion_mnist, mnist
+from convec.datasets._sample import load_sample
+
+__all__ = ["fashion_mnist", "load_sample", "mnist"]
