@@ -61,8 +61,7 @@ struct OpTable {
   // null, the position of each maximum in its window; backward takes the gradient of the pooled output.
   bool (*conv2d_max_pool2d_fusible)(const Conv2dProblem&, const Pool2dProblem&);
   int64_t (*conv2d_max_pool2d_prepared_size)(const Conv2dProblem&, const Pool2dProblem&);
-  void (*conv2d_max_pool2d_prepare)(const Conv2dProblem&, const Pool2dProblem&, const float* filters,
-                                    float* prepared);
+  void (*conv2d_max_pool2d_prepare)(const Conv2dProblem&, const Pool2dProblem&, const float* filters, float* prepared);
   void (*conv2d_max_pool2d_forward)(const Context&, const Conv2dProblem&, const Pool2dProblem&, const float* input,
                                     const float* filters, const float* prepared, const float* bias, bool relu,
                                     float* output, std::uint8_t* argmax);
@@ -90,8 +89,8 @@ struct OpTable {
                                         const float* input, float* output);
   void (*global_average_pool2d_backward)(const Context&, int64_t batch, int64_t pixels, int64_t channels,
                                          const float* grad_output, float* grad_input);
-  void (*global_max_pool2d_forward)(const Context&, int64_t batch, int64_t pixels, int64_t channels,
-                                    const float* input, float* output);
+  void (*global_max_pool2d_forward)(const Context&, int64_t batch, int64_t pixels, int64_t channels, const float* input,
+                                    float* output);
   void (*global_max_pool2d_backward)(const Context&, int64_t batch, int64_t pixels, int64_t channels,
                                      const float* grad_output, const float* input, float* grad_input);
   // activation
@@ -99,8 +98,8 @@ struct OpTable {
   void (*activation_backward)(const Context&, Activation, int64_t size, const float* grad_output, const float* input,
                               float* grad_input);
   void (*softmax_forward)(const Context&, int64_t rows, int64_t classes, const float* input, float* output);
-  void (*softmax_backward)(const Context&, int64_t rows, int64_t classes, const float* grad_output,
-                           const float* output, float* grad_input);
+  void (*softmax_backward)(const Context&, int64_t rows, int64_t classes, const float* grad_output, const float* output,
+                           float* grad_input);
   void (*dropout)(const Context&, float rate, std::uint64_t seed, std::uint64_t offset, int64_t size,
                   const float* input, float* output);
   void (*rescale)(const Context&, float scale, float offset, int64_t size, const float* input, float* output);
@@ -117,8 +116,8 @@ struct OpTable {
   void (*pointwise_loss_backward)(const Context&, const PointwiseLossOptions&, int64_t rows, int64_t columns,
                                   const float* grad_losses, const float* predictions, const float* targets,
                                   float* grad_predictions);
-  void (*metric_forward)(const Context&, const MetricOptions&, int64_t rows, int64_t classes,
-                         const float* predictions, const Labels&, float* values);
+  void (*metric_forward)(const Context&, const MetricOptions&, int64_t rows, int64_t classes, const float* predictions,
+                         const Labels&, float* values);
   // batch normalisation
   void (*batch_norm_forward_training)(const Context&, int64_t rows, int64_t channels, const float* input,
                                       const float* gamma, const float* beta, float momentum, float epsilon,

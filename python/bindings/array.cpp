@@ -57,8 +57,10 @@ ConstTensorView view(const py::array& array, const char* name) {
   const DType dtype = dtype_of(array, name);
   constexpr int wanted = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
   if ((array.flags() & wanted) != wanted)
-    throw ShapeError(std::string(name) + " is not C-contiguous (its strides do not match its shape); pass "
-                     "numpy.ascontiguousarray(" + name + ")");
+    throw ShapeError(std::string(name) +
+                     " is not C-contiguous (its strides do not match its shape); pass "
+                     "numpy.ascontiguousarray(" +
+                     name + ")");
   const auto rank = static_cast<std::size_t>(array.ndim());
   std::int64_t extents[Shape::max_rank] = {};
   for (std::size_t axis = 0; axis < rank && axis < Shape::max_rank; ++axis) extents[axis] = array.shape(axis);
@@ -67,8 +69,10 @@ ConstTensorView view(const py::array& array, const char* name) {
 
 TensorView mutable_view(py::array& array, const char* name) {
   if (!array.writeable())
-    throw ValueError(std::string(name) + " is read-only, but would be written to; pass a writable copy, "
-                     "e.g. " + name + ".copy()");
+    throw ValueError(std::string(name) +
+                     " is read-only, but would be written to; pass a writable copy, "
+                     "e.g. " +
+                     name + ".copy()");
   const ConstTensorView read = view(array, name);
   return {array.mutable_data(), read.dtype, read.shape, read.device};
 }

@@ -82,8 +82,6 @@ py::tuple conv2d_backward_filters_(const py::object& input, const py::object& gr
 }  // namespace
 
 void register_conv2d(py::module_& module) {
-  module.def("winograd", &winograd, "Whether 3 x 3 convolutions may run by Winograd's minimal filtering.");
-  module.def("set_winograd", &set_winograd, py::arg("enabled"), "Allows or forbids Winograd's minimal filtering.");
   module.def("conv2d", &conv2d, py::arg("input"), py::arg("filters"), py::arg("bias"), py::arg("strides"),
              py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("activation"), py::arg("out"));
   module.def("conv2d_backward_input", &conv2d_backward_input_, py::arg("grad_output"), py::arg("filters"),

@@ -423,8 +423,8 @@ void register_network(py::module_& module) {
           py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), "Loss and metrics of one batch.")
       .def("train_epoch", &train_epoch, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(),
            py::kw_only(), py::arg("batch_size"), py::arg("order") = py::none(), py::arg("samples") = py::none(),
-           py::arg("learning_rates") = py::none(), py::arg("progress") = py::none(),
-           py::arg("progress_interval") = 0.1, "One pass of optimizer steps over the data.")
+           py::arg("learning_rates") = py::none(), py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
+           "One pass of optimizer steps over the data.")
       .def("evaluate", &evaluate, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), py::kw_only(),
            py::arg("batch_size"), py::arg("order") = py::none(), py::arg("samples") = py::none(),
            py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1, "Loss and metrics over the data.")

@@ -18,8 +18,11 @@ void register_system(pybind11::module_& module) {
   module.def("cpu_name", &cpu_name, "The processor's own name.");
   module.def("current_isa", [] { return std::string(name_of(current_isa())); }, "Instruction-set level in use.");
   module.def("detected_isa", [] { return std::string(name_of(detected_isa())); }, "Best level of this machine.");
-  module.def("set_isa", [](const std::string& name) { set_isa(parse_isa(name)); }, py::arg("name"),
-             "Chooses an instruction-set level.");
+  module.def(
+      "set_isa", [](const std::string& name) { set_isa(parse_isa(name)); }, py::arg("name"),
+      "Chooses an instruction-set level.");
+  module.def("winograd", &winograd, "Whether 3 x 3 convolutions may run by Winograd's minimal filtering.");
+  module.def("set_winograd", &set_winograd, py::arg("enabled"), "Allows or forbids Winograd's minimal filtering.");
   module.def(
       "available_isas",
       [] {

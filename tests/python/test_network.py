@@ -1,4 +1,4 @@
-"""The compiled network: its gradients against a float64 reference, fused and not, and what it promises about threads."""
+"""The compiled network: gradients against a float64 reference, fused and not, and its promises about threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import reference
 from convec import _core
 
@@ -21,7 +20,14 @@ GRADIENT_TOLERANCE = 2e-5
 
 def conv(filters: int, kernel: Any = 3, activation: str = "relu", **options: Any) -> dict[str, Any]:
     defaults = {"strides": 1, "padding": "valid", "dilation": 1, "groups": 1, "use_bias": True}
-    return {"kind": "conv2d", "filters": filters, "kernel_size": kernel, "activation": activation, **defaults, **options}
+    return {
+        "kind": "conv2d",
+        "filters": filters,
+        "kernel_size": kernel,
+        "activation": activation,
+        **defaults,
+        **options,
+    }
 
 
 def pool(size: Any = 2, strides: Any = None, padding: Any = "valid", kind: str = "max_pool2d") -> dict[str, Any]:
@@ -47,7 +53,11 @@ NETWORKS: dict[str, tuple[tuple[int, int, int], int, list[dict[str, Any]]]] = {
     "windows of 3 x 2 under 5 x 1": ((13, 11, 4), 2, [conv(7, (5, 1)), pool((3, 2)), *HEAD]),
     "strided under windows": ((15, 14, 3), 2, [conv(8, 3, strides=2, padding="same"), pool(), *HEAD]),
     "without ReLU": ((9, 9, 16), 2, [conv(16, activation="linear"), pool(), conv(16, activation="linear"), *HEAD]),
-    "without bias": ((8, 8, 16), 2, [conv(18, use_bias=False), pool(), FLATTEN, dense(CLASSES, use_bias=False), SOFTMAX]),
+    "without bias": (
+        (8, 8, 16),
+        2,
+        [conv(18, use_bias=False), pool(), FLATTEN, dense(CLASSES, use_bias=False), SOFTMAX],
+    ),
     "overlapping windows": ((9, 9, 5), 2, [conv(6), pool(3, 2), *HEAD]),
     "padded windows": ((7, 7, 5), 2, [conv(6), pool(2, 2, "same"), *HEAD]),
     "short rows, many images": ((5, 5, 8), 11, [conv(12), conv(9, 2), *HEAD]),
@@ -276,9 +286,7 @@ def test_uint8_images_are_numbers() -> None:
     layers = [conv(4), FLATTEN, dense(3), SOFTMAX]
     network = _core.Network(layers, (6, 6, 1), 0)
     x = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 1), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        network.predict(x, batch_size=2), network.predict(x.astype(np.float32), batch_size=2)
-    )
+    np.testing.assert_array_equal(network.predict(x, batch_size=2), network.predict(x.astype(np.float32), batch_size=2))
 
 
 def test_progress_may_stop_an_epoch() -> None:

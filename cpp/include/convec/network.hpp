@@ -67,9 +67,9 @@ struct RescalingLayer {
 };
 
 /// One layer of a network. A softmax activation is a SoftmaxLayer of its own after the layer it belongs to.
-using Layer = std::variant<Conv2dLayer, MaxPool2dLayer, AveragePool2dLayer, GlobalMaxPool2dLayer,
-                           GlobalAveragePool2dLayer, FlattenLayer, DenseLayer, ActivationLayer, SoftmaxLayer,
-                           DropoutLayer, BatchNormLayer, RescalingLayer>;
+using Layer =
+    std::variant<Conv2dLayer, MaxPool2dLayer, AveragePool2dLayer, GlobalMaxPool2dLayer, GlobalAveragePool2dLayer,
+                 FlattenLayer, DenseLayer, ActivationLayer, SoftmaxLayer, DropoutLayer, BatchNormLayer, RescalingLayer>;
 
 // ---- Training configuration ------------------------------------------------------------------------------------
 

@@ -220,8 +220,8 @@ class RowGather {
       t.segments = (inside.end - inside.begin) * per_row_;
       t.a_segments = segments_.a + inside.begin * per_row_;
       t.b_segments = b_offsets_ + inside.begin * per_row_;
-      const float* row = source_ + ((i * g_.rows.in_step - source_row_) * pitch_ + left_) * g_.in_channels +
-                         group * g_.in_per_group;
+      const float* row =
+          source_ + ((i * g_.rows.in_step - source_row_) * pitch_ + left_) * g_.in_channels + group * g_.in_per_group;
       float* to = out + (i - begin_) * out_row;
       for (int64_t j = 0; j < columns; j += tile_width) {
         t.a = row + j * t.a_row;
@@ -351,10 +351,9 @@ void gather(const Gather& g) {
 Gather forward_gather(Scratch& scratch, const Conv2dProblem& p, const float* input, const float* prepared,
                       const float* bias, bool relu, float* output) {
   Gather g{};
-  g.rows = forward_axis(scratch, p.height, p.out_height, p.kernel_height, p.stride_height, p.dilation_height,
-                        p.pad_top);
-  g.columns = forward_axis(scratch, p.width, p.out_width, p.kernel_width, p.stride_width, p.dilation_width,
-                           p.pad_left);
+  g.rows =
+      forward_axis(scratch, p.height, p.out_height, p.kernel_height, p.stride_height, p.dilation_height, p.pad_top);
+  g.columns = forward_axis(scratch, p.width, p.out_width, p.kernel_width, p.stride_width, p.dilation_width, p.pad_left);
   g.batch = p.batch;
   g.in_channels = p.channels;
   g.in_per_group = p.channels / p.groups;
@@ -429,8 +428,8 @@ void conv2d_max_pool2d_prepare(const Conv2dProblem& p, const Pool2dProblem& pool
 }
 
 void conv2d_max_pool2d_forward(const Context&, const Conv2dProblem& p, const Pool2dProblem& pool, const float* input,
-                               const float* filters, const float* prepared, const float* bias, bool relu,
-                               float* output, std::uint8_t* argmax) {
+                               const float* filters, const float* prepared, const float* bias, bool relu, float* output,
+                               std::uint8_t* argmax) {
   Scratch scratch;
   if (prepared == nullptr) {
     float* packed = scratch.take<float>(conv2d_max_pool2d_prepared_size(p, pool));
@@ -509,10 +508,10 @@ void conv2d_backward_input(const Context&, const Conv2dProblem& p, const float* 
                            float* grad_input) {
   Scratch scratch;
   Gather g{};
-  g.rows = backward_axis(scratch, p.out_height, p.height, p.kernel_height, p.stride_height, p.dilation_height,
-                         p.pad_top);
-  g.columns = backward_axis(scratch, p.out_width, p.width, p.kernel_width, p.stride_width, p.dilation_width,
-                            p.pad_left);
+  g.rows =
+      backward_axis(scratch, p.out_height, p.height, p.kernel_height, p.stride_height, p.dilation_height, p.pad_top);
+  g.columns =
+      backward_axis(scratch, p.out_width, p.width, p.kernel_width, p.stride_width, p.dilation_width, p.pad_left);
   g.batch = p.batch;
   g.in_channels = p.filters;
   g.in_per_group = p.filters / p.groups;

@@ -116,8 +116,7 @@ void dense_backward_weights(const Context&, const DenseProblem& p, const float* 
   }
   Scratch scratch;
   const Panels panels(p.units, kernels().gemm);
-  const float* packed =
-      pack(panels, p.batch, grad_output, p.units, scratch.take<float>(panels.stored() * p.batch));
+  const float* packed = pack(panels, p.batch, grad_output, p.units, scratch.take<float>(panels.stored() * p.batch));
   multiply({p.in, p.units, p.batch, input, 1, p.in, packed, grad_weights, nullptr, false});
   if (grad_bias != nullptr) {
     const float one = 1.0F;

@@ -13,8 +13,7 @@ struct Panels {
   std::int64_t full;     // columns of a full panel
   std::int64_t vector;
 
-  Panels(std::int64_t columns_, const GemmKernels& gemm)
-      : columns(columns_), full(gemm.columns), vector(gemm.vector) {}
+  Panels(std::int64_t columns_, const GemmKernels& gemm) : columns(columns_), full(gemm.columns), vector(gemm.vector) {}
 
   std::int64_t count() const { return (columns + full - 1) / full; }
   std::int64_t begin(std::int64_t panel) const { return panel * full; }

@@ -54,10 +54,9 @@ void* Scratch::take_bytes(std::size_t bytes) {
   }
   std::size_t size = smallest_block;
   while (size < rounded) size *= 2;
-  stack.blocks.push_back(
-      {std::unique_ptr<std::byte[], Free>(static_cast<std::byte*>(
-           ::operator new[](size, static_cast<std::align_val_t>(alignment)))),
-       size});
+  stack.blocks.push_back({std::unique_ptr<std::byte[], Free>(static_cast<std::byte*>(
+                              ::operator new[](size, static_cast<std::align_val_t>(alignment)))),
+                          size});
   stack.block = stack.blocks.size() - 1;
   stack.used = rounded;
   return stack.blocks.back().memory.get();

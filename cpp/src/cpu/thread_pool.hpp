@@ -18,8 +18,7 @@ template <typename Task>
 void parallel_for(std::int64_t count, Task&& task) {
   using Closure = std::remove_reference_t<Task>;
   run_parallel(
-      count,
-      [](void* closure, std::int64_t index, int worker) { (*static_cast<Closure*>(closure))(index, worker); },
+      count, [](void* closure, std::int64_t index, int worker) { (*static_cast<Closure*>(closure))(index, worker); },
       const_cast<void*>(static_cast<const void*>(&task)));
 }
 

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include <convec/ops/conv2d.hpp>
+#include <convec/context.hpp>
 
 #include "cpu/conv2d.hpp"
 #include "cpu/dense.hpp"
@@ -60,8 +60,7 @@ void winograd_prepare(const Conv2dProblem& p, const float* filters, float* prepa
     for (int64_t c = 0; c < p.channels; ++c)
       kernels().winograd.filters_f32(filters + c * p.filters + panels.begin(panel), p.channels * p.filters,
                                      panels.used(panel),
-                                     prepared + panels.offset(panel) * p.channels + c * panels.width(panel),
-                                     frequency);
+                                     prepared + panels.offset(panel) * p.channels + c * panels.width(panel), frequency);
 }
 
 void winograd_max_pool2d_forward(const Conv2dProblem& p, const Pool2dProblem& pool, const float* input,

@@ -41,9 +41,7 @@ struct Workspace {
 
 class Stopwatch {
  public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
   void restart() { start_ = std::chrono::steady_clock::now(); }
 
  private:
@@ -405,8 +403,7 @@ void Network::set_learning_rate(float learning_rate) {
 std::int64_t Network::iterations() const noexcept { return impl_->iterations; }
 
 void Network::set_iterations(std::int64_t iterations) {
-  if (iterations < 0)
-    throw ValueError("iterations is " + std::to_string(iterations) + ", but must not be negative");
+  if (iterations < 0) throw ValueError("iterations is " + std::to_string(iterations) + ", but must not be negative");
   impl_->iterations = iterations;
 }
 

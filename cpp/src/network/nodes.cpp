@@ -45,8 +45,7 @@ struct Weights {
 };
 
 // The gradient before a fused ReLU, in place: the output is positive where the input was.
-void through_relu(const Pass& pass, Activation activation, std::int64_t size, const float* output,
-                  float* grad_output) {
+void through_relu(const Pass& pass, Activation activation, std::int64_t size, const float* output, float* grad_output) {
   if (activation == Activation::relu)
     ops(pass).activation_backward(pass.context, activation, size, grad_output, output, grad_output);
 }
@@ -131,8 +130,8 @@ class Conv2dMaxPool2dNode final : public Node {
                   float* grad_input) override {
     const bool train = weights_.trainable();
     ops(pass).conv2d_max_pool2d_backward(pass.context, conv(pass), pool(pass), input, weights_.kernel_value(), relu_,
-                                         output, reinterpret_cast<const std::uint8_t*>(state), grad_output,
-                                         grad_input, train ? weights_.kernel_gradient() : nullptr,
+                                         output, reinterpret_cast<const std::uint8_t*>(state), grad_output, grad_input,
+                                         train ? weights_.kernel_gradient() : nullptr,
                                          train ? weights_.bias_gradient() : nullptr);
     return grad_input;
   }
@@ -220,11 +219,10 @@ class BatchNormNode final : public Node {
 
   const float* forward(const Pass& pass, const float* input, float* output, float* state) const override {
     if (pass.training && trains())
-      ops(pass).batch_norm_forward_training(pass.context, rows(pass), channels_, input, gamma(), beta(),
-                                            options_.momentum, options_.epsilon,
-                                            parameters_->value(indices_.moving_mean),
-                                            parameters_->value(indices_.moving_variance), state, state + channels_,
-                                            output);
+      ops(pass).batch_norm_forward_training(
+          pass.context, rows(pass), channels_, input, gamma(), beta(), options_.momentum, options_.epsilon,
+          parameters_->value(indices_.moving_mean), parameters_->value(indices_.moving_variance), state,
+          state + channels_, output);
     else
       ops(pass).batch_norm_forward_inference(pass.context, rows(pass), channels_, input, gamma(), beta(),
                                              parameters_->value(indices_.moving_mean),
@@ -243,8 +241,8 @@ class BatchNormNode final : public Node {
       // A frozen layer is affine: the gradient takes its scale, without mean and beta.
       const Tensor zero({channels_});
       ops(pass).batch_norm_forward_inference(pass.context, rows(pass), channels_, grad_output, gamma(), nullptr,
-                                             zero.f32(), parameters_->value(indices_.moving_variance),
-                                             options_.epsilon, grad_input);
+                                             zero.f32(), parameters_->value(indices_.moving_variance), options_.epsilon,
+                                             grad_input);
     }
     return grad_input;
   }
@@ -337,8 +335,7 @@ class ActivationNode final : public Node {
   float* backward(const Pass& pass, const float* input, const float*, const float*, float* grad_output,
                   float* grad_input) override {
     if (activation_ == Activation::linear || grad_input == nullptr) return grad_output;
-    ops(pass).activation_backward(pass.context, activation_, pass.batch * input_size(), grad_output, input,
-                                  grad_input);
+    ops(pass).activation_backward(pass.context, activation_, pass.batch * input_size(), grad_output, input, grad_input);
     return grad_input;
   }
 
@@ -348,8 +345,7 @@ class ActivationNode final : public Node {
 
 class SoftmaxNode final : public Node {
  public:
-  SoftmaxNode(std::size_t layer, const Shape& shape)
-      : Node(layer, shape, shape), classes_(shape[shape.rank() - 1]) {}
+  SoftmaxNode(std::size_t layer, const Shape& shape) : Node(layer, shape, shape), classes_(shape[shape.rank() - 1]) {}
 
   const float* forward(const Pass& pass, const float* input, float* output, float*) const override {
     ops(pass).softmax_forward(pass.context, rows(pass), classes_, input, output);
@@ -421,9 +417,10 @@ class RescalingNode final : public Node {
 // ---- Compilation -----------------------------------------------------------------------------------------------
 
 const char* kind_of(const Layer& layer) {
-  static constexpr const char* kinds[] = {"conv2d",  "max_pool2d", "average_pool2d", "global_max_pool2d",
-                                          "global_average_pool2d", "flatten", "dense", "activation", "softmax",
-                                          "dropout", "batch_norm", "rescaling"};
+  static constexpr const char* kinds[] = {
+      "conv2d",     "max_pool2d", "average_pool2d", "global_max_pool2d", "global_average_pool2d",
+      "flatten",    "dense",      "activation",     "softmax",           "dropout",
+      "batch_norm", "rescaling"};
   static_assert(std::size(kinds) == std::variant_size_v<Layer>, "one name a layer type");
   return kinds[layer.index()];
 }

@@ -101,8 +101,8 @@ Objective::Objective(const LossOptions& loss, std::vector<NetworkMetric> metrics
 void Objective::check_targets(const ConstTensorView& targets, std::int64_t rows) const {
   const auto check_one = [&](Target target) {
     if (targets.shape.rank() == 0 || targets.shape[0] != rows)
-      throw ShapeError("targets has shape " + to_string(targets.shape) + ", but inputs holds " +
-                       std::to_string(rows) + " samples; both must have the same length");
+      throw ShapeError("targets has shape " + to_string(targets.shape) + ", but inputs holds " + std::to_string(rows) +
+                       " samples; both must have the same length");
     if (target == Target::classes) {
       const bool column = targets.shape.rank() == 2 && targets.shape[1] == 1;
       if (targets.shape.rank() != 1 && !column)
@@ -121,10 +121,10 @@ void Objective::check_targets(const ConstTensorView& targets, std::int64_t rows)
       check::float32(targets, "targets");
       const bool scalar = output_ == Shape{1} && targets.shape.rank() == 1;
       if (!scalar && targets.shape != output_.with_batch(rows))
-        throw ShapeError("targets has shape " + to_string(targets.shape) + ", but must be " +
-                         to_string(output_.with_batch(rows)) + ", the shape of the network's output" +
-                         (target == Target::distribution ? "; for class numbers use sparse_categorical_crossentropy"
-                                                         : ""));
+        throw ShapeError(
+            "targets has shape " + to_string(targets.shape) + ", but must be " + to_string(output_.with_batch(rows)) +
+            ", the shape of the network's output" +
+            (target == Target::distribution ? "; for class numbers use sparse_categorical_crossentropy" : ""));
     }
   };
   check_one(target_of(loss_));

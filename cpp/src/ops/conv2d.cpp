@@ -33,18 +33,18 @@ Conv2dProblem make_conv2d_problem(const Shape& input, const Shape& filters, cons
   static_cast<void>(input.size());
   static_cast<void>(filters.size());
   if (input[3] != filters[2] * options.groups)
-    throw ShapeError("input has " + std::to_string(input[3]) + " channels, but filters of shape " +
-                     to_string(filters) + " with groups=" + std::to_string(options.groups) + " expect " +
+    throw ShapeError("input has " + std::to_string(input[3]) + " channels, but filters of shape " + to_string(filters) +
+                     " with groups=" + std::to_string(options.groups) + " expect " +
                      std::to_string(filters[2] * options.groups));
   if (filters[3] % options.groups != 0)
-    throw ShapeError("filters has " + std::to_string(filters[3]) + " filters, which groups=" +
-                     std::to_string(options.groups) + " does not divide");
-  const WindowAxis rows = resolve_window("height", input[1], filters[0], options.strides.height,
-                                         options.dilation.height, options.padding.mode, options.padding.top,
-                                         options.padding.bottom);
-  const WindowAxis columns = resolve_window("width", input[2], filters[1], options.strides.width,
-                                            options.dilation.width, options.padding.mode, options.padding.left,
-                                            options.padding.right);
+    throw ShapeError("filters has " + std::to_string(filters[3]) +
+                     " filters, which groups=" + std::to_string(options.groups) + " does not divide");
+  const WindowAxis rows =
+      resolve_window("height", input[1], filters[0], options.strides.height, options.dilation.height,
+                     options.padding.mode, options.padding.top, options.padding.bottom);
+  const WindowAxis columns =
+      resolve_window("width", input[2], filters[1], options.strides.width, options.dilation.width, options.padding.mode,
+                     options.padding.left, options.padding.right);
   static_cast<void>(Shape{input[0], rows.output, columns.output, filters[3]}.size());
   return {input[0],
           input[1],
@@ -106,8 +106,7 @@ void conv2d_backward_input(const Context& context, ConstTensorView grad_output, 
   check::no_overlap(grad_input, "grad_input", grad_output, "grad_output");
   check::no_overlap(grad_input, "grad_input", filters, "filters");
   if (p.batch == 0) return;
-  op_table(grad_output.device)
-      .conv2d_backward_input(context, p, grad_output.f32(), filters.f32(), grad_input.f32());
+  op_table(grad_output.device).conv2d_backward_input(context, p, grad_output.f32(), filters.f32(), grad_input.f32());
 }
 
 void conv2d_backward_filters(const Context& context, ConstTensorView input, ConstTensorView grad_output,

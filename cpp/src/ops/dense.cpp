@@ -42,7 +42,8 @@ void dense_forward(const Context& context, ConstTensorView input, ConstTensorVie
   check::no_overlap(output, "output", input, "input");
   check::no_overlap(output, "output", weights, "weights");
   if (p.batch == 0) return;
-  op_table(input.device).dense_forward(context, p, input.f32(), weights.f32(), nullptr, bias.f32(), activation, output.f32());
+  op_table(input.device)
+      .dense_forward(context, p, input.f32(), weights.f32(), nullptr, bias.f32(), activation, output.f32());
 }
 
 void dense_backward_input(const Context& context, ConstTensorView grad_output, ConstTensorView weights,

@@ -8,7 +8,8 @@ namespace convec {
 
 const OpTable& op_table(Device device) {
   if (device.type != DeviceType::cpu)
-    throw DeviceError("an array is on " + to_string(device) + ", but this build of convec has no CUDA backend; "
+    throw DeviceError("an array is on " + to_string(device) +
+                      ", but this build of convec has no CUDA backend; "
                       "move it to the host, e.g. cupy.asnumpy(array)");
   static const OpTable table = [] {
     OpTable filled{};

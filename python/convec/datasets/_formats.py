@@ -79,7 +79,7 @@ def _read_idx(file: _Reader, path: Path, rank: int) -> Images:
         raise DataFormatError(f"{path} is truncated: shape {shape} needs {size} bytes, but {len(data)} are there")
     if file.read(1):
         raise DataFormatError(f"{path} has more bytes than its shape {shape} needs; it is damaged")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return np.asarray(np.frombuffer(data, np.uint8).reshape(shape))
 
 
 def _read_exactly(file: _Reader, size: int) -> bytearray:
@@ -150,7 +150,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path, rank: int) -> 
         data = _read_exactly(member, size)
         if len(data) != size:
             raise DataFormatError(f"{name} in {path} is truncated: {len(data)} of {size} bytes")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return np.asarray(np.frombuffer(data, np.uint8).reshape(shape))
 
 
 def check_data(data: Data, source: object) -> Data:

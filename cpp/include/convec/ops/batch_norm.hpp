@@ -15,8 +15,8 @@ namespace convec {
 /// @param batch_mean, batch_inverse_std (channels), written, for the backward pass; inverse_std = 1/sqrt(var + epsilon)
 /// @throws ShapeError, DTypeError, DeviceError. @throws ValueError epsilon not positive, momentum outside [0, 1].
 CONVEC_API void batch_norm_forward_training(const Context& context, ConstTensorView input, ConstTensorView gamma,
-                                            ConstTensorView beta, float momentum, float epsilon,
-                                            TensorView moving_mean, TensorView moving_variance, TensorView batch_mean,
+                                            ConstTensorView beta, float momentum, float epsilon, TensorView moving_mean,
+                                            TensorView moving_variance, TensorView batch_mean,
                                             TensorView batch_inverse_std, TensorView output);
 
 /// Inference: output = gamma (input - moving_mean) / sqrt(moving_variance + epsilon) + beta.

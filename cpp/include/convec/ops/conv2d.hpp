@@ -49,11 +49,4 @@ CONVEC_API void conv2d_backward_input(const Context& context, ConstTensorView gr
 CONVEC_API void conv2d_backward_filters(const Context& context, ConstTensorView input, ConstTensorView grad_output,
                                         const Conv2dOptions& options, TensorView grad_filters, TensorView grad_bias);
 
-/// Whether 3 x 3 convolutions may run by Winograd's minimal filtering F(2x2, 3x3) where that is faster (today: fused
-/// with 2 x 2 max pooling in a network). Its rounding differs from the direct sum's by about twice the direct sum's own.
-/// At first true, unless the environment variable CONVEC_WINOGRAD is 0.
-CONVEC_API bool winograd() noexcept;
-/// False: direct sums only. Not to be called while an op is running.
-CONVEC_API void set_winograd(bool enabled) noexcept;
-
 }  // namespace convec

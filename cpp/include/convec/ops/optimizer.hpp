@@ -22,15 +22,15 @@ CONVEC_API Optimizer parse_optimizer(const char* name);
 struct CONVEC_API OptimizerOptions {
   Optimizer optimizer = Optimizer::adam;
   float learning_rate = 0.001F;
-  float momentum = 0.0F;    ///< SGD, RMSprop
-  bool nesterov = false;    ///< SGD
+  float momentum = 0.0F;  ///< SGD, RMSprop
+  bool nesterov = false;  ///< SGD
   /// Decay rates are doubles, because the rules use 1 - rate, and that of the nearest float is off by up to 1e-5.
-  double beta_1 = 0.9;      ///< Adam, AdamW
-  double beta_2 = 0.999;    ///< Adam, AdamW
-  double rho = 0.9;         ///< RMSprop 0.9, Adadelta 0.95
-  float epsilon = 1e-7F;    ///< outside the root in Adam, inside it in RMSprop and Adadelta
-  bool amsgrad = false;     ///< Adam, AdamW
-  bool centered = false;    ///< RMSprop
+  double beta_1 = 0.9;        ///< Adam, AdamW
+  double beta_2 = 0.999;      ///< Adam, AdamW
+  double rho = 0.9;           ///< RMSprop 0.9, Adadelta 0.95
+  float epsilon = 1e-7F;      ///< outside the root in Adam, inside it in RMSprop and Adadelta
+  bool amsgrad = false;       ///< Adam, AdamW
+  bool centered = false;      ///< RMSprop
   float weight_decay = 0.0F;  ///< decoupled: parameter -= parameter * weight_decay * learning_rate first
   /// Gradient clipping, 0 = none; at most one may be set. clipnorm is per parameter, global_clipnorm over all.
   float clipnorm = 0.0F;

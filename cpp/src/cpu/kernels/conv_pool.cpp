@@ -36,8 +36,8 @@ void max_windows_f32(const MaxWindows& w) {
   for (std::int64_t row = 0; row < w.rows; ++row)
     for (std::int64_t column = 0; column < w.columns; ++column) {
       const std::ptrdiff_t at = (row * w.columns + column) * w.output_column;
-      max_window(w, w.input + row * w.pool_height * w.input_row + column * w.pool_width * w.input_column,
-                 w.output + at, w.argmax == nullptr ? nullptr : w.argmax + at);
+      max_window(w, w.input + row * w.pool_height * w.input_row + column * w.pool_width * w.input_column, w.output + at,
+                 w.argmax == nullptr ? nullptr : w.argmax + at);
     }
 }
 
@@ -140,8 +140,8 @@ void list_by_channel_16(const MaximaLists& m, std::int64_t first, __mmask16 lane
         const std::int64_t at = (window + i) * m.channel_pitch + first;
         gradient = carried(m, at, lanes);
         const __m512i where = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, m.argmax + at));
-        offset = _mm512_add_epi32(_mm512_permutexvar_epi32(where, table),
-                                  _mm512_set1_epi32(m.window_offsets[window + i]));
+        offset =
+            _mm512_add_epi32(_mm512_permutexvar_epi32(where, table), _mm512_set1_epi32(m.window_offsets[window + i]));
       }
       vec_store(gradients[0] + i * 16, gradient);
       vec_store(offsets[0] + i * 16, _mm512_castsi512_ps(offset));
@@ -154,8 +154,8 @@ void list_by_channel_16(const MaximaLists& m, std::int64_t first, __mmask16 lane
     for (std::int64_t c = 0; c < 16 && first + c < m.channels; ++c) {
       const Vec gradient = vec_load(gradients[1] + c * 16);
       const __mmask16 which = _mm512_cmp_ps_mask(gradient, vec_zero(), _CMP_NEQ_UQ);
-      counts[c] += append(m, (first + c) * m.capacity + counts[c], which, _mm512_loadu_si512(offsets[1] + c * 16),
-                          gradient);
+      counts[c] +=
+          append(m, (first + c) * m.capacity + counts[c], which, _mm512_loadu_si512(offsets[1] + c * 16), gradient);
     }
   }
   for (std::int64_t c = 0; c < 16 && first + c < m.channels; ++c) m.counts[first + c] = counts[c];
@@ -198,12 +198,11 @@ void list_by_position_f32(const MaximaLists& m) {
       const Vec gradient = carried(m, at, lanes);
       const __mmask16 carries = _mm512_cmp_ps_mask(gradient, vec_zero(), _CMP_NEQ_UQ);
       const __m512i where = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, m.argmax + at));
-      const __m512i offsets =
-          _mm512_mullo_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(c))), step);
+      const __m512i offsets = _mm512_mullo_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(c))), step);
       for (int position = 0; position < 4; ++position) {
         const __mmask16 which = carries & _mm512_cmpeq_epi32_mask(where, _mm512_set1_epi32(position));
-        counts[position] += append(m, (window * 4 + position) * m.capacity + counts[position], which, offsets,
-                                   gradient);
+        counts[position] +=
+            append(m, (window * 4 + position) * m.capacity + counts[position], which, offsets, gradient);
       }
     }
     for (int position = 0; position < 4; ++position) m.counts[window * 4 + position] = counts[position];
@@ -222,9 +221,9 @@ void sparse_rows(const SparseFilterGradient& s, std::int64_t first_row, std::int
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v)
-      acc[r][v] = v + 1 < Vectors || last_lanes == vec_width ? vec_load(sums + r * s.width + v * vec_width)
-                                                             : vec_load_first(sums + r * s.width + v * vec_width,
-                                                                              last_lanes);
+      acc[r][v] = v + 1 < Vectors || last_lanes == vec_width
+                      ? vec_load(sums + r * s.width + v * vec_width)
+                      : vec_load_first(sums + r * s.width + v * vec_width, last_lanes);
   const float* input = s.input + first_row * s.input_row + first_column;
   for (std::int32_t i = 0; i < s.count; ++i) {
     const Vec gradient = vec_set(s.gradients[i]);

@@ -8,8 +8,8 @@ namespace convec::cpu {
 
 struct PackKernels {
   // to[i * to_row + j] = from[j * from_row + i] for i < rows, j < columns; lanes from `columns` up to `width` are zero.
-  void (*transpose_f32)(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row,
-                        std::int64_t rows, std::int64_t columns, std::int64_t width);
+  void (*transpose_f32)(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row, std::int64_t rows,
+                        std::int64_t columns, std::int64_t width);
   // to[i * to_row + j] = from[i * from_row + j] for j < columns; lanes from `columns` up to `width` are zero.
   void (*copy_f32)(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row, std::int64_t rows,
                    std::int64_t columns, std::int64_t width);

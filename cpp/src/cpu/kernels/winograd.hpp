@@ -9,8 +9,8 @@ namespace convec::cpu {
 
 struct WinogradKernels {
   // Frequencies of a 4 x 4 input tile: output[f * frequency + c], f < 16.
-  void (*input_f32)(const float* input, std::ptrdiff_t row, std::ptrdiff_t column, std::int64_t channels,
-                    float* output, std::ptrdiff_t frequency);
+  void (*input_f32)(const float* input, std::ptrdiff_t row, std::ptrdiff_t column, std::int64_t channels, float* output,
+                    std::ptrdiff_t frequency);
   // Frequencies of the 3 x 3 filters of one input channel: tap t of filter k is at filters[t * tap + k].
   void (*filters_f32)(const float* filters, std::ptrdiff_t tap, std::int64_t count, float* output,
                       std::ptrdiff_t frequency);

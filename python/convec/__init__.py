@@ -1,0 +1,118 @@
+"""Convolutional image classifiers at hardware speed: a compiled C++ core behind a Keras-like API.
+
+Submodules (:mod:`convec.layers`, :mod:`convec.models`, :mod:`convec.ops`, ...) and the compiled core are loaded when
+they are first used, so that ``import convec`` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convec import (
+        activations,
+        backend,
+        callbacks,
+        datasets,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        ops,
+        optimizers,
+        utils,
+    )
+    from convec._core import (
+        __version__,
+        available_isas,
+        cpu_name,
+        current_isa,
+        detected_isa,
+        num_threads,
+        set_isa,
+        set_num_threads,
+        set_winograd,
+        winograd,
+    )
+    from convec.layers import Input
+    from convec.models import Sequential
+
+_SUBMODULES = frozenset(
+    {
+        "activations",
+        "backend",
+        "callbacks",
+        "cli",
+        "datasets",
+        "initializers",
+        "layers",
+        "losses",
+        "metrics",
+        "models",
+        "ops",
+        "optimizers",
+        "utils",
+    }
+)
+_ATTRIBUTES = {
+    "Input": "convec.layers",
+    "Sequential": "convec.models",
+    **dict.fromkeys(
+        (
+            "__version__",
+            "available_isas",
+            "cpu_name",
+            "current_isa",
+            "detected_isa",
+            "num_threads",
+            "set_isa",
+            "set_num_threads",
+            "set_winograd",
+            "winograd",
+        ),
+        "convec._core",
+    ),
+}
+
+__all__ = [
+    "Input",
+    "Sequential",
+    "__version__",
+    "activations",
+    "available_isas",
+    "backend",
+    "callbacks",
+    "cpu_name",
+    "current_isa",
+    "datasets",
+    "detected_isa",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "num_threads",
+    "ops",
+    "optimizers",
+    "set_isa",
+    "set_num_threads",
+    "set_winograd",
+    "utils",
+    "winograd",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"convec.{name}")
+    if name in _ATTRIBUTES:
+        value = getattr(importlib.import_module(_ATTRIBUTES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'convec' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,210 @@
+"""
+convec's compiled core. Use the modules of the package convec instead.
+"""
+from __future__ import annotations
+import collections.abc
+import numpy
+import numpy.typing
+import typing
+__all__: list[str] = ['Network', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'sum_of_squares', 'winograd']
+class Network:
+    """
+    A compiled Sequential network; see convec.models.Sequential.
+    """
+    def __init__(self, layers: collections.abc.Sequence[dict[str, typing.Any]], input_shape: collections.abc.Sequence[typing.Any], seed: int = 0) -> None:
+        """
+        Compiles a list of layer dictionaries for an input shape (of one sample).
+        """
+    def compile(self, loss: dict[str, typing.Any], optimizer: dict[str, typing.Any], metrics: collections.abc.Sequence[dict[str, typing.Any]]) -> None:
+        """
+        Sets loss, optimizer and metrics from dictionaries; resets the optimizer's state.
+        """
+    def evaluate(self, x: typing.Any, y: typing.Any, sample_weight: typing.Any = None, *, batch_size: int, order: typing.Any = None, samples: typing.Any = None, progress: typing.Any = None, progress_interval: float = 0.1) -> dict[str, typing.Any]:
+        """
+        Loss and metrics over the data.
+        """
+    def first_nonfinite_layer(self, x: typing.Any) -> int:
+        """
+        Index of the first layer with a NaN or infinity in its output, or -1.
+        """
+    def get_optimizer_slots(self, index: int) -> list[typing.Any]:
+        """
+        Copies of the optimizer's state of a parameter.
+        """
+    def get_parameter(self, index: int) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        A copy of a parameter.
+        """
+    def initialize(self, seed: int) -> None:
+        """
+        Glorot-uniform kernels, zero biases.
+        """
+    def layer_output_shape(self, index: int) -> tuple[typing.Any, ...]:
+        """
+        Shape of one sample after a layer.
+        """
+    def parameters(self) -> list[typing.Any]:
+        """
+        A dictionary for each parameter: layer, name, shape, trainable.
+        """
+    def predict(self, x: typing.Any, *, batch_size: int, progress: typing.Any = None, progress_interval: float = 0.1) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        Predictions for every sample.
+        """
+    def set_optimizer_slots(self, index: int, arrays: collections.abc.Sequence[typing.Any]) -> None:
+        """
+        Overwrites that state.
+        """
+    def set_parameter(self, index: int, value: typing.Any) -> None:
+        """
+        Overwrites a parameter.
+        """
+    def set_seed(self, seed: int) -> None:
+        """
+        Seed of dropout.
+        """
+    def set_trainable(self, layer: int, trainable: bool) -> None:
+        """
+        Freezes or releases a layer.
+        """
+    def test_batch(self, x: typing.Any, y: typing.Any, sample_weight: typing.Any = None) -> dict[str, typing.Any]:
+        """
+        Loss and metrics of one batch.
+        """
+    def train_batch(self, x: typing.Any, y: typing.Any, sample_weight: typing.Any = None) -> dict[str, typing.Any]:
+        """
+        One optimizer step.
+        """
+    def train_epoch(self, x: typing.Any, y: typing.Any, sample_weight: typing.Any = None, *, batch_size: int, order: typing.Any = None, samples: typing.Any = None, learning_rates: typing.Any = None, progress: typing.Any = None, progress_interval: float = 0.1) -> dict[str, typing.Any]:
+        """
+        One pass of optimizer steps over the data.
+        """
+    @property
+    def input_shape(self) -> tuple[typing.Any, ...]:
+        ...
+    @property
+    def iterations(self) -> int:
+        ...
+    @iterations.setter
+    def iterations(self, arg1: int) -> None:
+        ...
+    @property
+    def learning_rate(self) -> float:
+        ...
+    @learning_rate.setter
+    def learning_rate(self, arg1: float) -> None:
+        ...
+    @property
+    def output_shape(self) -> tuple[typing.Any, ...]:
+        ...
+def activation(input: typing.Any, name: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def activation_backward(grad_output: typing.Any, input: typing.Any, name: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def available_isas() -> list[str]:
+    """
+    Levels that can be chosen here, lowest first.
+    """
+def average_pool2d(input: typing.Any, pool_size: typing.Any, strides: typing.Any, padding: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def average_pool2d_backward(grad_output: typing.Any, input_shape: collections.abc.Sequence[typing.Any], pool_size: typing.Any, strides: typing.Any, padding: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def batch_norm_backward(grad_output: typing.Any, input: typing.Any, gamma: typing.Any, batch_mean: typing.Any, batch_inverse_std: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]:
+    ...
+def batch_norm_inference(input: typing.Any, gamma: typing.Any, beta: typing.Any, moving_mean: typing.Any, moving_variance: typing.Any, epsilon: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def batch_norm_training(input: typing.Any, gamma: typing.Any, beta: typing.Any, moving_mean: typing.Any, moving_variance: typing.Any, momentum: float, epsilon: float, out: typing.Any) -> tuple[typing.Any, ...]:
+    ...
+def conv2d(input: typing.Any, filters: typing.Any, bias: typing.Any, strides: typing.Any, padding: typing.Any, dilation: typing.Any, groups: int, activation: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def conv2d_backward_filters(input: typing.Any, grad_output: typing.Any, kernel_size: typing.Any, strides: typing.Any, padding: typing.Any, dilation: typing.Any, groups: int) -> tuple[typing.Any, ...]:
+    ...
+def conv2d_backward_input(grad_output: typing.Any, filters: typing.Any, input_shape: collections.abc.Sequence[typing.Any], strides: typing.Any, padding: typing.Any, dilation: typing.Any, groups: int, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def cpu_name() -> str:
+    """
+    The processor's own name.
+    """
+def current_isa() -> str:
+    """
+    Instruction-set level in use.
+    """
+def dense(input: typing.Any, weights: typing.Any, bias: typing.Any, activation: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def dense_backward_input(grad_output: typing.Any, weights: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def dense_backward_weights(input: typing.Any, grad_output: typing.Any) -> tuple[typing.Any, ...]:
+    ...
+def detected_isa() -> str:
+    """
+    Best level of this machine.
+    """
+def dropout(input: typing.Any, rate: float, seed: int, offset: int, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def global_average_pool2d(input: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def global_average_pool2d_backward(grad_output: typing.Any, input_shape: collections.abc.Sequence[typing.Any], out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def global_max_pool2d(input: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def global_max_pool2d_backward(grad_output: typing.Any, input: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def max_pool2d(input: typing.Any, pool_size: typing.Any, strides: typing.Any, padding: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def max_pool2d_backward(grad_output: typing.Any, input: typing.Any, pool_size: typing.Any, strides: typing.Any, padding: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def metric(name: str, predictions: typing.Any, targets: typing.Any, k: int, threshold: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def num_threads() -> int:
+    """
+    Threads used by ops on the CPU.
+    """
+def optimizer_slot_count(optimizer: str, settings: dict[str, typing.Any]) -> int:
+    ...
+def optimizer_step(optimizer: str, parameter: typing.Any, gradient: typing.Any, slots: collections.abc.Sequence[typing.Any], iteration: int, settings: dict[str, typing.Any], gradient_scale: float) -> None:
+    ...
+def pointwise_loss(loss: str, predictions: typing.Any, targets: typing.Any, from_logits: bool, label_smoothing: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def pointwise_loss_backward(loss: str, grad_losses: typing.Any, predictions: typing.Any, targets: typing.Any, from_logits: bool, label_smoothing: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def random_normal(shape: collections.abc.Sequence[typing.Any], mean: float, stddev: float, seed: int) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    A float32 array of normally distributed numbers.
+    """
+def random_truncated_normal(shape: collections.abc.Sequence[typing.Any], mean: float, stddev: float, seed: int) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    A float32 array of normally distributed numbers within two standard deviations of the mean.
+    """
+def random_uniform(shape: collections.abc.Sequence[typing.Any], low: float, high: float, seed: int) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    A float32 array of numbers uniform in [low, high).
+    """
+def rescale(input: typing.Any, scale: float, offset: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def set_isa(name: str) -> None:
+    """
+    Chooses an instruction-set level.
+    """
+def set_num_threads(threads: int) -> None:
+    """
+    Sets the number of threads.
+    """
+def set_winograd(enabled: bool) -> None:
+    """
+    Allows or forbids Winograd's minimal filtering.
+    """
+def softmax(input: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def softmax_backward(grad_output: typing.Any, output: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def softmax_cross_entropy(logits: typing.Any, labels: typing.Any, from_logits: bool, label_smoothing: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def softmax_cross_entropy_backward(grad_losses: typing.Any, logits: typing.Any, labels: typing.Any, from_logits: bool, label_smoothing: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    ...
+def sum_of_squares(array: typing.Any) -> float:
+    ...
+def winograd() -> bool:
+    """
+    Whether 3 x 3 convolutions may run by Winograd's minimal filtering.
+    """
+__version__: str = '0.1.0'

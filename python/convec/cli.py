@@ -1,0 +1,98 @@
+"""The command ``convec``: ``info`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def _info() -> int:
+    import numpy as np
+
+    import convec
+    from convec import _core
+
+    rows = {
+        "convec": convec.__version__,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "processor": convec.cpu_name(),
+        "instruction set": f"{convec.current_isa()} (available: {', '.join(convec.available_isas())})",
+        "threads": str(convec.num_threads()),
+        "Winograd": "on" if convec.winograd() else "off",
+        "compiled core": str(_core.__file__),
+        "CUDA": "not built into this version",
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def _demo(epochs: int, threads: int | None, samples: int | None) -> int:
+    import numpy as np
+
+    import convec
+    from convec import datasets, layers
+
+    if threads is not None:
+        convec.set_num_threads(threads)
+    convec.utils.set_random_seed(1)
+    (x_train, y_train), (x_test, y_test) = datasets.load_sample()
+    x_train, y_train = x_train[:samples], y_train[:samples]
+    print(
+        f"Fashion-MNIST, the sample in the package: {len(x_train):,} images to train on, {len(x_test):,} to test with, "
+        "28 x 28 pixels, ten kinds of clothing."
+    )
+    print(f"On {convec.cpu_name()}: {convec.current_isa()} kernels, {convec.num_threads()} threads.\n")
+    model = convec.Sequential(
+        [
+            convec.Input((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.summary()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x_train, x_test = x_train[..., np.newaxis], x_test[..., np.newaxis]
+    start = time.perf_counter()
+    model.fit(x_train, y_train, batch_size=32, epochs=epochs)
+    trained = epochs * len(x_train) / (time.perf_counter() - start)
+    accuracy = model.evaluate(x_test, y_test, verbose=0)[1]
+    start = time.perf_counter()
+    predicted = model.predict(x_test, batch_size=256, verbose=0).argmax(axis=1)
+    seen = len(x_test) / (time.perf_counter() - start)
+    print(f"\nTest accuracy: {accuracy:.1%}")
+    print(f"Training:  {trained:>9,.0f} images/s")
+    print(f"Inference: {seen:>9,.0f} images/s")
+    names = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    print("\nThe first test images:")
+    for image in range(min(5, len(x_test))):
+        print(f"  taken for {names[predicted[image]]}, is {names[y_test[image]]}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="convec", description="Small convolutional networks at hardware speed.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="show version, processor, kernels and threads")
+    demo = commands.add_parser("demo", help="train a network on the images in the package")
+    demo.add_argument("--epochs", type=int, default=5, help="passes over the images (5)")
+    demo.add_argument("--threads", type=int, help="threads (all processors)")
+    demo.add_argument("--samples", type=int, help="training images to use (all)")
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "info":
+        return _info()
+    return _demo(parsed.epochs, parsed.threads, parsed.samples)

@@ -1,0 +1,224 @@
+"""The one place where users' data become what the compiled network takes.
+
+Images become C-contiguous float32 (uint8 stays uint8: the numbers 0 to 255), labels int64, other targets float32. What
+already is so is passed on without a copy. Nothing is scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convec.losses import Loss
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Batch:
+    """Inputs, targets and sample weights (or None) of the same length."""
+
+    x: Array
+    y: Array
+    sample_weight: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def as_array(data: Any, name: str) -> Array:
+    """Anything array-like as an array, without a copy where it is one already.
+
+    Raises:
+        TypeError: it holds objects or strings, or is no array at all.
+        ValueError: nested lists are ragged.
+    """
+    if data is None:
+        raise ValueError(f"{name} is None, but must be an array")
+    if isinstance(data, np.ndarray):
+        array: Array = data
+    elif hasattr(data, "__dlpack__"):
+        array = np.from_dlpack(data)
+    else:
+        try:
+            array = np.asarray(data)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be made an array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {array.dtype}, but must hold numbers")
+    return array
+
+
+def inputs(x: Any, name: str = "x") -> Array:
+    """Images for the network. Raises as :func:`as_array`."""
+    array = as_array(x, name)
+    if array.dtype != np.uint8:
+        array = array.astype(np.float32, copy=False)
+    return np.ascontiguousarray(array)
+
+
+def check_inputs(array: Array, sample_shape: tuple[int, ...], name: str = "x") -> Array:
+    """Inputs of the network's shape; a missing last axis of length 1 is added, as Keras does.
+
+    Raises:
+        ValueError: the shape is another.
+    """
+    if array.shape[1:] == sample_shape and array.ndim == len(sample_shape) + 1:
+        return array
+    if array.ndim >= 1 and (*array.shape[1:], 1) == sample_shape:
+        return array[..., np.newaxis]
+    if array.ndim >= 2 and array.shape[-1] == 1 and array.shape[1:-1] == sample_shape:
+        return array[..., 0]
+    expected = ", ".join(["n", *map(str, sample_shape)])
+    raise ValueError(f"{name} has shape {array.shape}, but the model expects ({expected})")
+
+
+def targets(y: Any, loss: Loss, output_shape: tuple[int, ...], name: str = "y") -> Array:
+    """Targets in the form that the loss takes.
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: class numbers that are not whole.
+    """
+    array = as_array(y, name)
+    if loss.kind == "sparse_categorical_crossentropy":
+        if array.ndim > 1 and array.shape[-1] == 1:
+            array = array[..., 0]
+        if array.dtype.kind == "f":
+            whole = array.astype(np.int64)
+            if not np.array_equal(whole, array):
+                raise ValueError(f"{name} holds {array.dtype} numbers that are not whole, but must hold class numbers")
+            array = whole
+        elif array.dtype not in (np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.uint8)):
+            array = array.astype(np.int64)
+    else:
+        array = array.astype(np.float32, copy=False)
+        # (n,) beside outputs of shape (n, 1), and the other way round, mean the same.
+        if output_shape == (1,) and array.ndim == 1:
+            array = array[:, np.newaxis]
+        if array.ndim == len(output_shape) + 2 and array.shape[-1] == 1:
+            array = array[..., 0]
+    return np.ascontiguousarray(array)
+
+
+def weights(values: Any, samples: int, name: str = "sample_weight") -> npt.NDArray[np.float32]:
+    """One finite float32 weight a sample. Raises ValueError."""
+    array = as_array(values, name).astype(np.float32, copy=False)
+    if array.shape == (samples, 1):
+        array = array[:, 0]
+    if array.shape != (samples,):
+        raise ValueError(f"{name} has shape {array.shape}, but must be ({samples},), one number a sample")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity, but must be finite")
+    return np.ascontiguousarray(array)
+
+
+def class_weights(class_weight: dict[int, float], y: Array, loss: Loss) -> npt.NDArray[np.float32]:
+    """The weight of each sample's class; classes that are not named weigh 1.
+
+    Raises:
+        ValueError: targets are not classes, or a key is not a class number.
+    """
+    if loss.kind == "sparse_categorical_crossentropy":
+        labels = y.reshape(-1)
+    elif y.ndim == 2 and y.shape[1] > 1:
+        labels = y.argmax(axis=1)
+    elif y.ndim <= 2:
+        labels = y.reshape(-1).astype(np.int64)
+    else:
+        raise ValueError(f"class_weight needs class labels, but y has shape {y.shape}")
+    keys = np.asarray(list(class_weight), dtype=np.int64)
+    if keys.size and keys.min() < 0:
+        raise ValueError(f"class_weight has the key {keys.min()}, but class numbers are not negative")
+    largest = int(max(labels.max(initial=0), keys.max(initial=0)))
+    table = np.ones(largest + 1, np.float32)
+    table[keys] = np.asarray(list(class_weight.values()), dtype=np.float32)
+    return table[labels]
+
+
+def same_length(x: Array, y: Array) -> None:
+    """Raises ValueError for empty data or lengths that differ."""
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError("x is empty, but must hold at least one sample")
+    if y.ndim == 0 or len(x) != len(y):
+        raise ValueError(f"x holds {len(x)} samples, but y holds {len(y) if y.ndim else 0}; both must be as many")
+
+
+def is_batches(x: Any) -> bool:
+    """Whether ``x`` yields batches (a generator, an iterator, a sequence object) rather than being an array."""
+    if isinstance(x, (np.ndarray, list, tuple, str, bytes)) or hasattr(x, "__dlpack__") or hasattr(x, "__array__"):
+        return False
+    return hasattr(x, "__next__") or hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
+
+
+class Batches:
+    """Batches ``(x, y)`` or ``(x, y, sample_weight)`` from a generator, an iterable or a sequence object.
+
+    A sequence object (with ``__getitem__`` and ``__len__``, as keras.utils.PyDataset) is read from the start every
+    epoch and told by ``on_epoch_end()``; an iterator goes on where it stopped.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
+        self._iterator: Iterator[Any] | None = None
+
+    @property
+    def length(self) -> int | None:
+        """Batches an epoch, where known."""
+        return len(self.source) if hasattr(self.source, "__len__") else None
+
+    def epoch(self, steps: int | None) -> Iterable[tuple[Any, ...]]:
+        """The batches of one epoch, at most ``steps``."""
+        if self.indexed:
+            count = len(self.source) if steps is None else min(steps, len(self.source))
+            for index in range(count):
+                yield _parts(self.source[index])
+            if hasattr(self.source, "on_epoch_end"):
+                self.source.on_epoch_end()
+            return
+        if self._iterator is None or not hasattr(self.source, "__next__"):
+            self._iterator = iter(self.source)
+        done = 0
+        while steps is None or done < steps:
+            try:
+                batch = next(self._iterator)
+            except StopIteration:
+                return
+            yield _parts(batch)
+            done += 1
+
+
+def _parts(batch: Any) -> tuple[Any, ...]:
+    if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
+        return tuple(batch)
+    raise ValueError("a batch must be (x, y) or (x, y, sample_weight)")
+
+
+def split(batch: Batch, share: float) -> tuple[Batch, Batch]:
+    """The first part and the last ``share`` of the samples, for validation.
+
+    Raises:
+        ValueError: ``share`` is outside (0, 1) or leaves one side empty.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"validation_split is {share}, but must be between 0 and 1")
+    at = int(len(batch) * (1.0 - share))
+    if at in (0, len(batch)):
+        raise ValueError(f"validation_split={share} of {len(batch)} samples leaves none for training or validation")
+    heavy = batch.sample_weight
+    return (
+        Batch(batch.x[:at], batch.y[:at], None if heavy is None else heavy[:at]),
+        Batch(batch.x[at:], batch.y[at:], None if heavy is None else heavy[at:]),
+    )
+
+
+def validation_parts(data: Any) -> Sequence[Any]:
+    """``(x, y)`` or ``(x, y, sample_weight)``. Raises ValueError for anything else."""
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3):
+        return data
+    raise ValueError("validation_data must be (x, y) or (x, y, sample_weight), or yield such batches")

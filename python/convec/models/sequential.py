@@ -1,0 +1,350 @@
+"""The Sequential model: a list of layers, built for an input shape."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convec import backend, utils
+from convec._core import Network
+from convec.layers.base import Array, InputLayer, Layer, Shape, check_shape, check_weights
+from convec.models import data, summary
+from convec.models.training import Trainer
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Sequential"]
+
+
+class Sequential(Trainer):
+    """Layers one after the other, as ``keras.Sequential``.
+
+    The weights exist once the input shape is known: from ``Input(...)`` as the first entry, ``input_shape=`` of the
+    first layer, :meth:`build`, or the first data.
+
+    Args:
+        layers: the layers; more may be added by :meth:`add`.
+        name: shown by :meth:`summary`.
+
+    Raises:
+        TypeError: an entry is no layer.
+        ValueError: a name occurs twice, or a layer does not fit what comes before it.
+    """
+
+    def __init__(self, layers: Sequence[Any] | None = None, trainable: bool = True, name: str | None = None) -> None:
+        super().__init__()
+        self.name = backend.next_name("sequential") if name is None else str(name)
+        self._input: InputLayer | None = None
+        self._layers: list[Layer] = []
+        self._trainable = bool(trainable)
+        for layer in layers or ():
+            self._append(layer)
+        self._try_build()
+
+    # ---- Layers ----
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Appends a layer. Weights of the layers before it are kept. Raises as the constructor."""
+        self._append(layer)
+        if rebuild:
+            self._try_build()
+
+    def pop(self, rebuild: bool = True) -> Layer | None:
+        """Takes the last layer off and returns it; None when there is none."""
+        if not self._layers:
+            return None
+        layer = self._layers.pop()
+        if rebuild:
+            self._try_build()
+        return layer
+
+    def _append(self, layer: Any) -> None:
+        if isinstance(layer, InputLayer):
+            if self._layers or self._input is not None:
+                raise ValueError("Input must be the first entry of a model, and there can be only one")
+            self._input = layer
+            return
+        if not isinstance(layer, Layer):
+            raise TypeError(
+                f"a layer is of type {type(layer).__name__}, but must be an object of convec.layers"
+                + (" (an object: with parentheses)" if isinstance(layer, type) else "")
+            )
+        if any(layer.name == other.name for other in self._layers):
+            raise ValueError(f"the name {layer.name!r} occurs twice, but names of layers must differ; set name=")
+        self._layers.append(layer)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without the Input."""
+        return list(self._layers)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """A layer by its name or number.
+
+        Raises:
+            ValueError: there is none, or neither or both are given.
+        """
+        if (name is None) == (index is None):
+            raise ValueError("give either the name or the index of a layer")
+        if index is not None:
+            if not -len(self._layers) <= index < len(self._layers):
+                raise ValueError(f"index is {index}, but the model has {len(self._layers)} layers")
+            return self._layers[index]
+        for layer in self._layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(f"no layer is called {name!r}; there are {', '.join(layer.name for layer in self._layers)}")
+
+    # ---- Building ----
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights exist."""
+        return self._network is not None
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """(None, ...): the shape of a batch that goes in. Raises AttributeError before the model is built."""
+        return (None, *self._built_network("input_shape").input_shape)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """(None, ...): the shape of a batch that comes out. Raises AttributeError before the model is built."""
+        return (None, *self._built_network("output_shape").output_shape)
+
+    def _built_network(self, what: str) -> Network:
+        if self._network is None:
+            raise AttributeError(f"{what} is not known yet: build the model first, e.g. by Input(shape=...)")
+        return self._network
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Makes the weights for batches of ``input_shape``, e.g. ``(None, 28, 28, 1)``, or of the shape declared.
+
+        Raises:
+            ValueError: no shape is known, or a layer does not fit.
+        """
+        if input_shape is None:
+            if self._declared() is None:
+                raise ValueError("the input shape is not known: give one, e.g. model.build((None, 28, 28, 1))")
+            self._try_build()
+        else:
+            self._build(check_shape(tuple(input_shape)[1:]))
+
+    def _declared(self) -> Shape | None:
+        if self._input is not None:
+            return self._input.declared_shape
+        return self._layers[0].declared_shape if self._layers else None
+
+    def _try_build(self) -> None:
+        shape = self._declared()
+        if shape is None and self._network is not None:
+            shape = tuple(self._network.input_shape)
+        if shape is None or not self._layers:
+            self._network = None
+            return
+        self._build(shape)
+
+    def _build(self, shape: Shape) -> None:
+        entries: list[dict[str, Any]] = []
+        owners: list[int] = []  # the layer that each entry belongs to
+        firsts: list[int] = []
+        for number, layer in enumerate(self._layers):
+            firsts.append(len(entries))
+            core = layer.core_layers()
+            entries.extend(core)
+            owners.extend([number] * len(core))
+        try:
+            network = Network(entries, shape, utils.next_seed())
+        except ValueError as error:
+            raise ValueError(self._named(str(error), owners)) from None
+        kept = {layer.name: layer.get_weights() for layer in self._layers if layer.built}
+        before = shape
+        for number, layer in enumerate(self._layers):
+            last = firsts[number + 1] if number + 1 < len(firsts) else len(entries)
+            after = tuple(network.layer_output_shape(last - 1))
+            layer.attach(network, firsts[number], before, after)
+            before = after
+            weights = kept.get(layer.name)
+            if weights is not None and [w.shape for w in weights] == [w.shape for w in layer.get_weights()]:
+                layer.set_weights(weights)
+        if not self._trainable:
+            for layer in self._layers:
+                layer.trainable = False
+        self._network = network
+        self._owners = owners
+        self._compile_network()
+
+    def _named(self, message: str, owners: list[int]) -> str:
+        """A message of the compiled network with the layer's own name: 'layer 3 (dense): ...'."""
+        head, colon, rest = message.partition(": ")
+        words = head.split()
+        if colon and len(words) == 3 and words[0] == "layer" and words[1].isdigit():
+            return f"layer {self._layers[owners[int(words[1])]].name!r}: {rest}"
+        return message
+
+    # ---- Weights ----
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; setting it sets every layer's."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self._layers:
+            layer.trainable = self._trainable
+
+    def count_params(self) -> int:
+        """Number of weights. Raises ValueError before the model is built."""
+        if not self.built:
+            raise ValueError(f"model {self.name!r} is not built: give it an input shape first")
+        return sum(layer.count_params() for layer in self._layers)
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all weights, layer by layer."""
+        return [value for layer in self._layers for value in layer.get_weights()]
+
+    @property
+    def weights(self) -> list[Array]:
+        """Same as :meth:`get_weights`."""
+        return self.get_weights()
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Overwrites all weights.
+
+        Raises:
+            ValueError: the number of arrays or a shape is wrong; nothing has changed then.
+        """
+        check_weights(weights, [value.shape for value in self.get_weights()], f"model {self.name!r}")
+        start = 0
+        for layer in self._layers:
+            count = len(layer.weight_names)
+            layer.set_weights(weights[start : start + count])
+            start += count
+
+    def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
+        """Writes all weights to a NumPy ``.npz`` file, under ``<layer>/<weight>``.
+
+        The file is complete or absent: it is written under another name first. Whole models, and Keras' own file
+        formats, are not written yet.
+
+        Raises:
+            ValueError: the name does not end in ``.npz``, or the model is not built.
+            FileExistsError: it exists and ``overwrite`` is False.
+            OSError: it cannot be written; what was there is untouched.
+        """
+        path = _npz(filepath)
+        if not self.built:
+            raise ValueError(f"model {self.name!r} is not built: it has no weights to save")
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+        arrays: dict[str, Any] = {
+            f"{layer.name}/{name}": value
+            for layer in self._layers
+            for name, value in zip(layer.weight_names, layer.get_weights(), strict=True)
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                np.savez(file, **arrays)
+                file.flush()
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def load_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Reads what :meth:`save_weights` wrote.
+
+        Raises:
+            ValueError: the name does not end in ``.npz``, the file is no such file, or a weight is missing or has
+                another shape; nothing has changed then.
+            OSError: it cannot be read.
+        """
+        path = _npz(filepath)
+        values = []
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                for layer in self._layers:
+                    for name in layer.weight_names:
+                        key = f"{layer.name}/{name}"
+                        if key not in file:
+                            raise ValueError(f"{path} holds no {key!r}, but the model has it")
+                        values.append(file[key])
+        except (zipfile.BadZipFile, EOFError, KeyError) as error:
+            raise ValueError(f"{path} is not a file of weights: {error}") from None
+        self.set_weights(values)
+
+    # ---- Looking at it ----
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Any = None,
+    ) -> None:
+        """Prints the layers, their output shapes and numbers of weights as Keras prints them.
+
+        Args:
+            line_length: width of the table.
+            print_fn: gets the text instead of ``print``.
+            show_trainable: adds a column.
+            positions: accepted for Keras' sake, not used.
+            expand_nested: likewise.
+            layer_range: likewise.
+        """
+        del positions, expand_nested, layer_range
+        text = summary.text(self.name, self._layers, self._optimizer_parameters(), line_length, show_trainable)
+        (print if print_fn is None else print_fn)(text)
+
+    def get_config(self) -> dict[str, Any]:
+        """Name and layers as a dictionary."""
+        entries: list[Layer] = [] if self._input is None else [self._input]
+        entries += self._layers
+        return {
+            "name": self.name,
+            "layers": [{"class_name": type(layer).__name__, "config": layer.get_config()} for layer in entries],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Sequential:
+        """A model with fresh weights from :meth:`get_config`'s dictionary."""
+        from convec import layers
+
+        entries = [
+            getattr(layers, entry["class_name"]).from_config(entry["config"]) for entry in config.get("layers", ())
+        ]
+        return cls(entries, name=config.get("name"))
+
+    def _prepare_inputs(self, x: Any, name: str = "x") -> data.Array:
+        array = data.inputs(x, name)
+        if self._network is None:
+            if not self._layers:
+                raise ValueError("the model has no layers; add some first")
+            if array.ndim < 2:
+                raise ValueError(f"{name} has shape {array.shape}, but must be a batch of samples")
+            self._build(check_shape(array.shape[1:]))
+        assert self._network is not None
+        return data.check_inputs(array, tuple(self._network.input_shape), name)
+
+    def _layer_name(self, entry: int) -> str:
+        return self._layers[self._owners[entry]].name
+
+
+def _npz(filepath: str | os.PathLike[str]) -> Path:
+    path = Path(filepath)
+    if path.suffix != ".npz":
+        raise ValueError(f"filepath is '{path}', but weights are files that end in .npz, e.g. 'model.weights.npz'")
+    return path

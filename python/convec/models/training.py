@@ -1,0 +1,691 @@
+"""Training, evaluation and prediction: ``compile``, ``fit`` and what belongs to them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convec import losses, optimizers, utils
+from convec import metrics as metrics_
+from convec._progress import ProgressBar, resolve_verbose
+from convec.callbacks import CallbackList, History
+from convec.models import data
+from convec.models.data import Batch
+
+if TYPE_CHECKING:
+    from convec._core import Network
+
+Array = npt.NDArray[Any]
+Logs = dict[str, float]
+
+
+class _StopEpoch(Exception):  # noqa: N818 - a signal, not an error
+    """Leaves an epoch early because a callback set ``model.stop_training``."""
+
+
+def _positive(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}, but must be an integer")
+    if value < 1:
+        raise ValueError(f"{name} is {value}, but must be at least 1")
+    return int(value)
+
+
+class Trainer(ABC):
+    """What a model needs to be trained. :class:`convec.models.Sequential` adds the layers."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self._network: Network | None = None
+        self._owners: list[int] = []
+        self._loss: losses.Loss | None = None
+        self._optimizer: optimizers.Optimizer | None = None
+        self._asked: tuple[list[Any], list[Any]] = ([], [])
+        self._metrics: list[metrics_.Metric] = []  # in the order of the results
+        self._core_metrics: list[int] = []  # of them, those computed in the compiled core
+        self._compiled = False
+        self._steps_done = 0
+        self._stopped: Logs = {}
+        self.stop_training = False
+        self.history: History | None = None
+
+    @abstractmethod
+    def _prepare_inputs(self, x: Any, name: str = "x") -> Array:
+        """Inputs in the network's form; builds the network where that has not happened yet."""
+
+    @abstractmethod
+    def _layer_name(self, entry: int) -> str:
+        """Name of the layer that an entry of the network belongs to."""
+
+    # ---- Compilation ----
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Sequence[Any] | None = None,
+        weighted_metrics: Sequence[Any] | None = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Chooses optimizer, loss and metrics; the optimizer starts afresh.
+
+        Args:
+            optimizer: name or object of :mod:`convec.optimizers`.
+            loss: name, function or object of :mod:`convec.losses`.
+            metrics: names, functions or objects of :mod:`convec.metrics`, or Python functions of (y_true, y_pred).
+            weighted_metrics: the same, weighted by ``sample_weight`` and ``class_weight``.
+            loss_weights: not used by a model with one output; must be None.
+            run_eagerly: accepted for Keras' sake, not used.
+            steps_per_execution: likewise.
+            jit_compile: likewise.
+            auto_scale_loss: likewise.
+
+        Raises:
+            ValueError: something is not known or does not fit the model's output.
+        """
+        del run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
+        if loss_weights is not None:
+            raise ValueError("loss_weights is given, but a Sequential model has one output and one loss")
+        if isinstance(loss, (list, tuple)) and len(loss) == 1:
+            loss = loss[0]
+        self._loss = None if loss is None else losses.get(loss)
+        self._optimizer = optimizers.get(optimizer)
+        self._asked = (_listed(metrics), _listed(weighted_metrics))
+        self._compiled = True
+        self._compile_network()
+
+    def _compile_network(self) -> None:
+        if self._network is None or not self._compiled or self._loss is None or self._optimizer is None:
+            return
+        output_shape = tuple(self._network.output_shape)
+        plain, weighted = ([metrics_.resolve(one, self._loss, output_shape) for one in asked] for asked in self._asked)
+        self._metrics = plain + weighted
+        configs = []
+        self._core_metrics = []
+        for number, metric in enumerate(self._metrics):
+            config = metric.core_config()
+            if config is not None:
+                configs.append({**config, "weighted": number >= len(plain)})
+                self._core_metrics.append(number)
+        self._network.compile(self._loss.core_config(), self._optimizer.core_config(), configs)
+        self._network.set_seed(utils.next_seed())
+        self._optimizer.bind(self._network)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether :meth:`compile` was called."""
+        return self._compiled
+
+    @property
+    def optimizer(self) -> optimizers.Optimizer | None:
+        """The optimizer; its ``learning_rate`` may be set at any time."""
+        return self._optimizer
+
+    @property
+    def loss(self) -> losses.Loss | None:
+        """The loss."""
+        return self._loss
+
+    @property
+    def metrics(self) -> list[metrics_.Metric]:
+        """The metrics, in the order of the results after the loss."""
+        return list(self._metrics)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of the numbers that :meth:`evaluate` returns."""
+        return ["loss", *(metric.name for metric in self._metrics)]
+
+    def _optimizer_parameters(self) -> int:
+        if self._network is None or self._optimizer is None or self._optimizer.iterations == 0:
+            return 0
+        count = 2  # Keras counts its step and learning rate
+        for index, info in enumerate(self._network.parameters()):
+            if info["trainable"]:
+                count += sum(slot.size for slot in self._network.get_optimizer_slots(index))
+        return count
+
+    def _ready(self) -> tuple[losses.Loss, optimizers.Optimizer]:
+        if not self._compiled or self._optimizer is None:
+            raise ValueError("the model is not compiled: call model.compile(optimizer, loss, metrics) first")
+        if self._loss is None:
+            raise ValueError("no loss was given to compile(), but training and evaluation need one")
+        return self._loss, self._optimizer
+
+    def _built(self) -> Network:
+        assert self._network is not None, "inputs are prepared, and the network built, before it is used"
+        return self._network
+
+    # ---- Data ----
+
+    def _batch(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        prefix: str = "",
+    ) -> Batch:
+        loss, _ = self._ready()
+        inputs = self._prepare_inputs(x, f"{prefix}x")
+        if y is None:
+            raise ValueError(f"{prefix}y is None, but training and evaluation need targets")
+        targets = data.targets(y, loss, tuple(self._built().output_shape), f"{prefix}y")
+        data.same_length(inputs, targets)
+        heavy = None if sample_weight is None else data.weights(sample_weight, len(inputs), f"{prefix}sample_weight")
+        if class_weight is not None:
+            by_class = data.class_weights(dict(class_weight), targets, loss)
+            heavy = by_class if heavy is None else heavy * by_class
+        return Batch(inputs, targets, heavy)
+
+    def _batch_of(
+        self, parts: Sequence[Any], class_weight: Mapping[int, float] | None = None, prefix: str = ""
+    ) -> Batch:
+        """A batch from ``(x, y)`` or ``(x, y, sample_weight)``."""
+        return self._batch(parts[0], parts[1], parts[2] if len(parts) > 2 else None, class_weight, prefix)
+
+    # ---- Results ----
+
+    def _logs(self, totals: dict[str, Any]) -> Logs:
+        logs = {"loss": float(totals["loss"])}
+        for number, value in zip(self._core_metrics, totals["metrics"], strict=True):
+            logs[self._metrics[number].name] = float(value)
+        for number, metric in enumerate(self._metrics):
+            if number not in self._core_metrics:
+                logs[metric.name] = metric.result()
+        return logs
+
+    def _results(self, logs: Logs, return_dict: bool) -> Any:
+        if return_dict:
+            return logs
+        values = [logs[name] for name in self.metrics_names]
+        return values if len(values) > 1 else values[0]
+
+    def _python_metrics(self) -> list[metrics_.Metric]:
+        return [metric for number, metric in enumerate(self._metrics) if number not in self._core_metrics]
+
+    def _follow(self, batch: Batch) -> None:
+        """Updates metrics that are Python functions, from predictions in inference form."""
+        followed = self._python_metrics()
+        if followed:
+            predictions = self._built().predict(batch.x, batch_size=len(batch))
+            for metric in followed:
+                metric.update_state(batch.y, predictions, batch.sample_weight)
+
+    # ---- fit ----
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence[Any] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Sequence[int] = 1,
+    ) -> History:
+        """Trains for some epochs.
+
+        Args:
+            x: images (n, ...) of any number type, or something that yields batches (x, y[, sample_weight]).
+            y: class numbers or targets; None when ``x`` yields batches.
+            batch_size: samples a step; 32 by default.
+            epochs: the epoch to end with (counted from 0 with ``initial_epoch``).
+            verbose: 1 a progress bar, 2 a line an epoch, 0 nothing, 'auto' by where the output goes.
+            callbacks: objects of :mod:`convec.callbacks`.
+            validation_split: this share of the samples, the last ones before shuffling, is set aside.
+            validation_data: (x, y[, sample_weight]), or something that yields batches.
+            shuffle: whether samples come in a new order every epoch.
+            class_weight: weight of each class number in the loss.
+            sample_weight: weight of each sample in the loss.
+            initial_epoch: the first epoch's number.
+            steps_per_epoch: steps to end an epoch after.
+            validation_steps: batches to end a validation after.
+            validation_batch_size: by default ``batch_size``.
+            validation_freq: validate every so many epochs, or after these epochs (counted from 1).
+
+        Returns:
+            History, whose ``history`` holds a list for each number.
+
+        Raises:
+            TypeError, ValueError: the data do not fit the model; nothing was trained then.
+            KeyboardInterrupt: Ctrl-C, at once; the model keeps the steps that were done.
+        """
+        self._ready()
+        level = resolve_verbose(verbose)
+        last = _positive(epochs, "epochs") if epochs != initial_epoch else int(epochs)
+        steps = None if steps_per_epoch is None else _positive(steps_per_epoch, "steps_per_epoch")
+        source: Batch | data.Batches
+        validation: Batch | data.Batches | None = None
+        size = 32 if batch_size is None else _positive(batch_size, "batch_size")
+        if data.is_batches(x):
+            if y is not None:
+                raise ValueError("y is given, but x yields batches (x, y) already")
+            if validation_split:
+                raise ValueError("validation_split needs arrays, but x yields batches; pass validation_data")
+            source = data.Batches(x)
+        else:
+            source = self._batch(x, y, sample_weight, class_weight)
+            if validation_split and validation_data is None:
+                source, validation = data.split(source, validation_split)
+        if validation_data is not None:
+            if data.is_batches(validation_data):
+                validation = data.Batches(validation_data)
+            else:
+                validation = self._batch_of(data.validation_parts(validation_data), prefix="validation_")
+        validation_size = size
+        if validation_batch_size is not None:
+            validation_size = _positive(validation_batch_size, "validation_batch_size")
+        count = _steps(source, size, steps)
+        called = CallbackList(callbacks, model=self, params={"epochs": last, "steps": count, "verbose": level})
+        self.stop_training = False
+        called.on_train_begin()
+        logs: Logs = {}
+        warned = False
+        for epoch in range(initial_epoch, last):
+            called.on_epoch_begin(epoch)
+            if level and last > 1:
+                print(f"Epoch {epoch + 1}/{last}")
+            bar = ProgressBar(count, verbose=level)
+            with _open_line(bar):
+                logs = self._train_epoch(source, size, steps, bool(shuffle), class_weight, called, bar)
+                if not (warned or math.isfinite(logs["loss"])):
+                    warned = True
+                    self._warn_of_nan(source, logs["loss"], size)
+                if validation is not None and _is_due(validation_freq, epoch + 1):
+                    found = self._evaluate(validation, validation_size, validation_steps, called, None)
+                    logs |= {f"val_{name}": value for name, value in sorted(found.items())}
+                bar.finish(self._steps_done, logs)
+            called.on_epoch_end(epoch, logs)
+            if self.stop_training:
+                break
+        called.on_train_end(logs)
+        self.history = called.history
+        return called.history
+
+    def _train_epoch(
+        self,
+        source: Batch | data.Batches,
+        size: int,
+        steps: int | None,
+        shuffle: bool,
+        class_weight: Mapping[int, float] | None,
+        called: CallbackList,
+        bar: ProgressBar,
+    ) -> Logs:
+        self.reset_metrics()
+        self._steps_done = 0
+        if isinstance(source, data.Batches):
+            return self._train_batches(source.epoch(steps), class_weight, called, bar)
+        order = utils.generator().permutation(len(source)) if shuffle else None
+        if self._python_metrics():
+            return self._train_batches(_slices(source, size, steps, order), None, called, bar)
+        samples = len(source) if steps is None else min(len(source), steps * size)
+        rates = None
+        if self._optimizer is not None and self._optimizer.schedule is not None:
+            first = self._optimizer.iterations
+            rates = self._optimizer.schedule(np.arange(first, first + math.ceil(samples / size)))
+        total = math.ceil(samples / size)
+
+        def progress(totals: dict[str, Any]) -> None:
+            self._steps_done = totals["batches"]
+            logs = dict(sorted(self._logs(totals).items()))
+            if called.wants_batches:
+                called.on_train_batch_end(self._steps_done - 1, logs)
+                if self.stop_training and self._steps_done < total:
+                    self._stopped = logs
+                    raise _StopEpoch
+                if self._steps_done < total:
+                    called.on_train_batch_begin(self._steps_done)
+            bar.update(self._steps_done, logs)
+
+        if called.wants_batches:
+            called.on_train_batch_begin(0)
+        try:
+            totals = self._built().train_epoch(
+                source.x,
+                source.y,
+                source.sample_weight,
+                batch_size=size,
+                order=order,
+                samples=samples,
+                learning_rates=rates,
+                progress=progress,
+                progress_interval=0.0 if called.wants_batches else 0.05,
+            )
+        except _StopEpoch:
+            return self._stopped
+        return dict(sorted(self._logs(totals).items()))
+
+    def _train_batches(
+        self,
+        batches: Iterable[tuple[Any, ...]],
+        class_weight: Mapping[int, float] | None,
+        called: CallbackList,
+        bar: ProgressBar,
+    ) -> Logs:
+        total = _Running()
+        logs: Logs = {}
+        for step, parts in enumerate(batches):
+            batch = self._batch_of(parts, class_weight)
+            if called.wants_batches:
+                called.on_train_batch_begin(step)
+            self._follow(batch)
+            rate = self._scheduled_rate()
+            found = self._built().train_epoch(
+                batch.x, batch.y, batch.sample_weight, batch_size=len(batch), learning_rates=rate
+            )
+            logs = dict(sorted(self._logs(total.add(found)).items()))
+            self._steps_done = step + 1
+            if called.wants_batches:
+                called.on_train_batch_end(step, logs)
+            bar.update(self._steps_done, logs)
+            if self.stop_training:
+                break
+        if not logs:
+            raise ValueError("x yielded no batch, but an epoch needs at least one")
+        return logs
+
+    def _scheduled_rate(self) -> npt.NDArray[np.float32] | None:
+        if self._optimizer is None or self._optimizer.schedule is None:
+            return None
+        return self._optimizer.schedule(np.array([self._optimizer.iterations]))
+
+    def _warn_of_nan(self, source: Batch | data.Batches, loss: float, size: int) -> None:
+        where = "the data or the loss"
+        if isinstance(source, Batch):
+            entry = self._built().first_nonfinite_layer(source.x[:size])
+            if entry >= 0:
+                where = f"layer {self._layer_name(entry)!r}"
+        warnings.warn(
+            f"the loss is {loss}: the first NaN or infinity comes from {where}; a smaller learning rate, clipnorm or a "
+            "look at the data may help",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    # ---- evaluate and predict ----
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Sequence[Any] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss and metrics over the data, nothing trained. Arguments as :meth:`fit`.
+
+        Returns:
+            The loss, or a list of loss and metrics, or with ``return_dict`` a dictionary.
+
+        Raises:
+            TypeError, ValueError: the data do not fit the model.
+        """
+        self._ready()
+        level = resolve_verbose(verbose)
+        size = 32 if batch_size is None else _positive(batch_size, "batch_size")
+        source: Batch | data.Batches
+        source = data.Batches(x) if data.is_batches(x) else self._batch(x, y, sample_weight)
+        count = _steps(source, size, steps)
+        called = CallbackList(callbacks, model=self, params={"steps": count, "verbose": level}, record=False)
+        bar = ProgressBar(count, verbose=level)
+        with _open_line(bar):
+            logs = self._evaluate(source, size, steps, called, bar)
+            bar.finish(self._steps_done, dict(sorted(logs.items())))
+        return self._results(logs, return_dict)
+
+    def _evaluate(
+        self,
+        source: Batch | data.Batches,
+        size: int,
+        steps: int | None,
+        called: CallbackList,
+        bar: ProgressBar | None,
+    ) -> Logs:
+        self.reset_metrics()
+        called.on_test_begin()
+        training_steps = self._steps_done if bar is None else 0
+
+        def show(step: int, totals: dict[str, Any]) -> None:
+            self._steps_done = step
+            logs = dict(sorted(self._logs(totals).items()))
+            if called.wants_test_batches:
+                called.on_test_batch_end(step - 1, logs)
+            if bar is not None:
+                bar.update(step, logs)
+
+        if isinstance(source, Batch) and not self._python_metrics():
+            totals = self._built().evaluate(
+                source.x,
+                source.y,
+                source.sample_weight,
+                batch_size=size,
+                samples=len(source) if steps is None else min(len(source), steps * size),
+                progress=lambda found: show(found["batches"], found),
+                progress_interval=0.0 if called.wants_test_batches else 0.05,
+            )
+        else:
+            batches = source.epoch(steps) if isinstance(source, data.Batches) else _slices(source, size, steps, None)
+            total = _Running()
+            totals = {}
+            for step, parts in enumerate(batches):
+                batch = self._batch_of(parts)
+                self._follow(batch)
+                totals = total.add(self._built().test_batch(batch.x, batch.y, batch.sample_weight))
+                show(step + 1, totals)
+            if not totals:
+                raise ValueError("x yielded no batch, but an evaluation needs at least one")
+        logs = self._logs(totals)
+        called.on_test_end(logs)
+        if bar is None:
+            self._steps_done = training_steps
+        return logs
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Sequence[Any] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The model's output for every sample, shape (n, ...).
+
+        Args:
+            x: images (n, ...), or something that yields batches of them (or of tuples that begin with them).
+            batch_size: samples computed at once; 32 by default.
+            verbose: as :meth:`fit`.
+            steps: batches to stop after.
+            callbacks: objects of :mod:`convec.callbacks`.
+
+        Raises:
+            TypeError, ValueError: the data do not fit the model.
+        """
+        level = resolve_verbose(verbose)
+        size = 32 if batch_size is None else _positive(batch_size, "batch_size")
+        called = CallbackList(callbacks, model=self, params={"verbose": level}, record=False)
+        called.on_predict_begin()
+        if data.is_batches(x):
+            outputs = self._predict_batches(x, steps, called, level)
+        else:
+            inputs = self._prepare_inputs(x)
+            if steps is not None:
+                inputs = inputs[: steps * size]
+            bar = ProgressBar(max(math.ceil(len(inputs) / size), 1), verbose=level)
+            done = 0
+
+            def show(totals: dict[str, Any]) -> None:
+                nonlocal done
+                done = totals["batches"]
+                if called.wants_predict_batches:
+                    called.on_predict_batch_end(done - 1)
+                bar.update(done, {})
+
+            with _open_line(bar):
+                outputs = self._built().predict(
+                    inputs,
+                    batch_size=size,
+                    progress=show,
+                    progress_interval=0.0 if called.wants_predict_batches else 0.05,
+                )
+                bar.finish(done, {})
+        called.on_predict_end()
+        return outputs
+
+    def _predict_batches(
+        self, batches: Any, steps: int | None, called: CallbackList, level: int
+    ) -> npt.NDArray[np.float32]:
+        parts = []
+        bar = ProgressBar(steps, verbose=level)
+        with _open_line(bar):
+            for step, batch in enumerate(_only(batches, steps)):
+                parts.append(self.predict_on_batch(batch[0] if isinstance(batch, (tuple, list)) else batch))
+                called.on_predict_batch_end(step)
+                bar.update(step + 1, {})
+            bar.finish(len(parts), {})
+        if not parts:
+            raise ValueError("x yielded no batch, but a prediction needs at least one")
+        return np.concatenate(parts)
+
+    def __call__(self, x: Any, training: bool = False) -> npt.NDArray[np.float32]:
+        """The model's output for a batch, in inference form. Raises ValueError for ``training=True``."""
+        if training:
+            raise ValueError("training is True, but a call computes in inference form only; train by fit()")
+        return self.predict_on_batch(x)
+
+    def predict_on_batch(self, x: Any) -> npt.NDArray[np.float32]:
+        """The model's output for one batch. Raises TypeError, ValueError as :meth:`predict`."""
+        inputs = self._prepare_inputs(x)
+        return self._built().predict(inputs, batch_size=max(len(inputs), 1))
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """One step on one batch. Returns its loss and metrics before the step, as :meth:`evaluate` does.
+
+        Raises:
+            TypeError, ValueError: the data do not fit the model; nothing was trained then.
+        """
+        batch = self._batch(x, y, sample_weight, class_weight)
+        self.reset_metrics()
+        self._follow(batch)
+        totals = self._built().train_epoch(
+            batch.x, batch.y, batch.sample_weight, batch_size=len(batch), learning_rates=self._scheduled_rate()
+        )
+        return self._results(self._logs(totals), return_dict)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Loss and metrics of one batch, as :meth:`evaluate` returns them. Raises TypeError, ValueError."""
+        batch = self._batch(x, y, sample_weight)
+        self.reset_metrics()
+        self._follow(batch)
+        return self._results(self._logs(self._built().test_batch(batch.x, batch.y, batch.sample_weight)), return_dict)
+
+    def reset_metrics(self) -> None:
+        """Starts the metrics that are Python functions afresh; all others do so by themselves."""
+        for metric in self._python_metrics():
+            metric.reset_state()
+
+
+class _Running:
+    """Totals over batches that were computed one by one: the loss by samples, as the core does it within an epoch."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._batches = 0
+        self._loss = 0.0
+        self._metrics: npt.NDArray[np.float64] | None = None
+
+    def add(self, found: dict[str, Any]) -> dict[str, Any]:
+        samples = found["samples"]
+        self._samples += samples
+        self._batches += 1
+        self._loss += found["loss"] * samples
+        values = np.asarray(found["metrics"], dtype=np.float64) * samples
+        self._metrics = values if self._metrics is None else self._metrics + values
+        return {
+            "samples": self._samples,
+            "batches": self._batches,
+            "loss": self._loss / self._samples,
+            "metrics": list(self._metrics / self._samples),
+        }
+
+
+@contextmanager
+def _open_line(bar: ProgressBar) -> Iterator[None]:
+    """Ends the bar's line whatever happens, so that an error message begins on a line of its own."""
+    try:
+        yield
+    finally:
+        bar.close()
+
+
+def _listed(values: Any) -> list[Any]:
+    if values is None:
+        return []
+    if isinstance(values, (list, tuple)):
+        # Keras allows a list a model output; there is one output.
+        return [one for value in values for one in (value if isinstance(value, (list, tuple)) else [value])]
+    return [values]
+
+
+def _steps(source: Batch | data.Batches, size: int, steps: int | None) -> int | None:
+    if isinstance(source, Batch):
+        whole = math.ceil(len(source) / size)
+        return whole if steps is None else min(steps, whole)
+    return source.length if steps is None else steps
+
+
+def _slices(
+    source: Batch, size: int, steps: int | None, order: npt.NDArray[np.int64] | None
+) -> Iterator[tuple[Any, ...]]:
+    for step in range(math.ceil(len(source) / size) if steps is None else min(steps, math.ceil(len(source) / size))):
+        rows = slice(step * size, (step + 1) * size)
+        chosen: Any = rows if order is None else order[rows]
+        heavy = source.sample_weight
+        yield source.x[chosen], source.y[chosen], None if heavy is None else heavy[chosen]
+
+
+def _only(batches: Any, steps: int | None) -> Iterator[Any]:
+    if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
+        batches = (batches[index] for index in range(len(batches)))
+    for step, batch in enumerate(batches):
+        if steps is not None and step >= steps:
+            return
+        yield batch
+
+
+def _is_due(validation_freq: int | Sequence[int], epoch: int) -> bool:
+    if isinstance(validation_freq, int):
+        return epoch % _positive(validation_freq, "validation_freq") == 0
+    return epoch in validation_freq

@@ -1,0 +1,70 @@
+"""One-hot labels and random seeds, as ``keras.utils``."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["set_random_seed", "to_categorical"]
+
+_generator = np.random.default_rng()
+
+
+def set_random_seed(seed: int) -> None:
+    """Seeds everything random: initial weights, shuffling and dropout of convec, and Python's and NumPy's generators.
+
+    Raises:
+        TypeError: ``seed`` is not an integer.
+        ValueError: it is outside [0, 2**32).
+    """
+    global _generator
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed is {seed!r}, but must be an integer")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}, but must be in [0, 2**32)")
+    random.seed(int(seed))
+    np.random.seed(int(seed))  # noqa: NPY002 - users' own code may still draw from the old global generator
+    _generator = np.random.default_rng(int(seed))
+
+
+def generator() -> np.random.Generator:
+    """The generator behind convec's own random choices."""
+    return _generator
+
+
+def next_seed() -> int:
+    """A fresh seed out of :func:`generator`."""
+    return int(_generator.integers(2**63))
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> npt.NDArray[np.float64]:
+    """Class numbers as one-hot rows.
+
+    Args:
+        x: integers of any shape (a last axis of length 1 is dropped).
+        num_classes: length of a row; by default the largest class number plus one.
+
+    Returns:
+        Array of shape ``x.shape + (num_classes,)``, float64 as in Keras.
+
+    Raises:
+        TypeError: ``x`` does not hold integers.
+        ValueError: a class number is negative or not below ``num_classes``.
+    """
+    labels = np.asarray(x)
+    if labels.dtype.kind == "f" and np.array_equal(labels, np.floor(labels)):
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iub":
+        raise TypeError(f"x has dtype {labels.dtype}, but must hold class numbers (integers)")
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    classes = int(labels.max(initial=-1)) + 1 if num_classes is None else int(num_classes)
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise ValueError(f"x holds the class number {wrong}, but must be in [0, {classes})")
+    rows = np.zeros((labels.size, classes))
+    rows[np.arange(labels.size), labels.reshape(-1).astype(np.int64)] = 1.0
+    return rows.reshape((*labels.shape, classes))
