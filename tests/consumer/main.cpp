@@ -34,8 +34,8 @@ int main() {
   options.batch_size = 8;
   for (int epoch = 0; epoch < 20; ++epoch) network.train_epoch(data, options);
   const convec::Totals totals = network.evaluate(data, options);
-  std::printf("convec %s on %s: loss %.4f, accuracy %.3f\n", CONVEC_VERSION, name_of(convec::current_isa()), totals.loss,
-              totals.metrics.at(0));
+  std::printf("convec %s on %s: loss %.4f, accuracy %.3f\n", CONVEC_VERSION, name_of(convec::current_isa()),
+              totals.loss, totals.metrics.at(0));
   if (totals.metrics.at(0) < 0.95) return 1;
 
   try {
