@@ -91,8 +91,8 @@ std::string to_string(const Shape& shape) {
     if (axis > 0) text += ", ";
     text += std::to_string(shape[axis]);
   }
-  if (shape.rank() == 1) text += ",";
-  return text + ")";
+  if (shape.rank() == 1) text += ',';
+  return text + ')';
 }
 
 Tensor::Tensor(const Shape& shape, DType dtype) : shape_(shape), dtype_(dtype) {

@@ -24,7 +24,7 @@ inline std::vector<Test>& tests() {
 }
 
 struct Registration {
-  Registration(const char* name, void (*function)()) { tests().push_back({name, function}); }
+  Registration(const char* name, void (*function)()) noexcept { tests().push_back({name, function}); }
 };
 
 struct Failure : std::runtime_error {
@@ -90,9 +90,9 @@ inline int run(int argc, char** argv) {
 
 }  // namespace convec::test
 
-#define TEST(name)                                                           \
-  static void name();                                                        \
-  static const convec::test::Registration name##_registration(#name, &name); \
+#define TEST(name)                                                             \
+  static void name();                                                          \
+  static const convec::test::Registration name##_registration(#name, &(name)); \
   static void name()
 
 #define CHECK(condition)                                                              \

@@ -22,7 +22,6 @@
 
 using convec::Activation;
 using convec::ConstTensorView;
-using convec::Context;
 using convec::Conv2dOptions;
 using convec::DType;
 using convec::Padding;
@@ -206,7 +205,7 @@ TEST(conv2d_refuses_what_does_not_fit) {
   options = {};
   options.padding = Padding::pixels(-1, 0, 0, 0);
   CHECK_THROWS(forward(x.view(), w.view(), options, y.view()), convec::ValueError, "padding");
-  constexpr int64_t huge = int64_t{1} << 31;
+  constexpr int64_t huge = 1LL << 31;
   CHECK_THROWS(convec::conv2d_output_shape({huge, huge, huge, 1}, {1, 1, 1, 1}, {}), convec::Error, "");
   CHECK_THROWS(convec::conv2d_output_shape({1, huge - 1, huge - 1, 2}, {1, 1, 2, huge - 1}, {}), convec::ShapeError,
                "too large");

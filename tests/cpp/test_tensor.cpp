@@ -27,7 +27,7 @@ TEST(size_is_the_product_of_extents) {
 
 TEST(size_refuses_overflow) {
   CHECK_THROWS(Shape({huge, 2}).size(), ShapeError, "too large");
-  CHECK_THROWS(Shape({std::int64_t{1} << 30, std::int64_t{1} << 30, 2}).size(), ShapeError, "too large");
+  CHECK_THROWS(Shape({1LL << 30, 1LL << 30, 2}).size(), ShapeError, "too large");
   // Overflow hides behind no zero.
   CHECK_THROWS(Shape({0, huge, huge}).size(), ShapeError, "too large");
   CHECK_THROWS(Shape({huge / 8 + 1}).size(), ShapeError, "too large");

@@ -107,7 +107,10 @@ struct TensorView {
 
   bool present() const noexcept { return data != nullptr; }
   float* f32() const noexcept { return static_cast<float*>(data); }
-  operator ConstTensorView() const noexcept { return {data, dtype, shape, device}; }
+  // A writable view serves wherever a read-only one is asked for.
+  operator ConstTensorView() const noexcept {  // NOLINT(google-explicit-constructor)
+    return {data, dtype, shape, device};
+  }
 };
 
 /// Owns 64-byte aligned host memory, zeroed on construction.

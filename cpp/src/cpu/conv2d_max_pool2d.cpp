@@ -264,7 +264,7 @@ bool small_windows(const Conv2dProblem& p, const Pool2dProblem& pool) {
 
 // Windows must tile the image, so that every output of the convolution is read at most once.
 bool conv2d_max_pool2d_fusible(const Conv2dProblem& p, const Pool2dProblem& pool) {
-  constexpr int64_t largest_image = std::int64_t{1} << 30;  // offsets are 32-bit
+  constexpr int64_t largest_image = 1LL << 30;  // offsets are 32-bit
   return p.groups == 1 && p.dilation_height == 1 && p.dilation_width == 1 && pool.stride_height == pool.pool_height &&
          pool.stride_width == pool.pool_width && pool.pad_top == 0 && pool.pad_left == 0 &&
          pool.out_height * pool.pool_height <= pool.height && pool.out_width * pool.pool_width <= pool.width &&

@@ -1,8 +1,10 @@
 #include "cpu/thread_pool.hpp"
 
 #include <atomic>
+#include <charconv>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <string>
@@ -67,7 +69,8 @@ int processors_allowed() {
 
 int threads_at_start() {
   if (const char* text = std::getenv("CONVEC_NUM_THREADS")) {
-    const int wanted = std::atoi(text);
+    int wanted = 0;
+    std::from_chars(text, text + std::strlen(text), wanted);
     if (wanted >= 1 && wanted <= most_threads) return wanted;
   }
   return processors_allowed() < most_threads ? processors_allowed() : most_threads;

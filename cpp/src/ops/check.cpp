@@ -28,7 +28,7 @@ void same_device(const ConstTensorView& first, const char* first_name, const Con
 }
 
 void at_least(std::int64_t value, std::int64_t least, const char* name) {
-  constexpr std::int64_t limit = std::int64_t{1} << 31;
+  constexpr std::int64_t limit = 1LL << 31;
   if (value < least)
     throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be at least " +
                      std::to_string(least));

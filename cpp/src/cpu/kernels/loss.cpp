@@ -289,32 +289,31 @@ CONVEC_INLINE float in_top(const float* row, std::int64_t classes, std::int64_t 
   return above < k && own == own ? 1.0F : 0.0F;
 }
 
+// Share of the elements of each row that lie on the target's side of the threshold.
+void binary_accuracy(float threshold, std::int64_t rows, std::int64_t columns, const float* predictions,
+                     const float* targets, float* values) {
+  for (std::int64_t row = 0; row < rows; ++row, predictions += columns, targets += columns) {
+    std::int64_t right = 0;
+    for (std::int64_t c = 0; c < columns; ++c)
+      right += (predictions[c] > threshold ? 1.0F : 0.0F) == targets[c] ? 1 : 0;
+    values[row] = static_cast<float>(right) / static_cast<float>(columns);
+  }
+}
+
 void metric(const MetricOptions& options, std::int64_t rows, std::int64_t classes, const float* predictions,
             const Labels& labels, float* values) {
+  if (options.metric == Metric::binary_accuracy)
+    return binary_accuracy(options.threshold, rows, classes, predictions, labels.distribution, values);
+  const bool top_k = options.metric == Metric::sparse_top_k_categorical_accuracy ||
+                     options.metric == Metric::top_k_categorical_accuracy;
   for (std::int64_t row = 0; row < rows; ++row, predictions += classes) {
-    const float* targets = labels.distribution == nullptr ? nullptr : labels.distribution + row * classes;
-    switch (options.metric) {
-      case Metric::sparse_categorical_accuracy:
-      case Metric::categorical_accuracy: {
-        const std::int64_t label = targets == nullptr ? label_at(labels, row) : largest_index(targets, classes);
-        values[row] = largest_index(predictions, classes) == label ? 1.0F : 0.0F;
-        break;
-      }
-      case Metric::sparse_top_k_categorical_accuracy:
-      case Metric::top_k_categorical_accuracy: {
-        const std::int64_t label = targets == nullptr ? label_at(labels, row) : largest_index(targets, classes);
-        values[row] = in_top(predictions, classes, label, options.k);
-        break;
-      }
-      case Metric::binary_accuracy: {
-        const float* wanted = labels.distribution + row * classes;
-        std::int64_t right = 0;
-        for (std::int64_t c = 0; c < classes; ++c)
-          right += (predictions[c] > options.threshold ? 1.0F : 0.0F) == wanted[c] ? 1 : 0;
-        values[row] = static_cast<float>(right) / static_cast<float>(classes);
-        break;
-      }
-    }
+    const std::int64_t label = labels.distribution == nullptr
+                                   ? label_at(labels, row)
+                                   : largest_index(labels.distribution + row * classes, classes);
+    if (top_k)
+      values[row] = in_top(predictions, classes, label, options.k);
+    else
+      values[row] = largest_index(predictions, classes) == label ? 1.0F : 0.0F;
   }
 }
 
