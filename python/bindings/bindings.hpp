@@ -15,5 +15,6 @@ void register_batch_norm(pybind11::module_& module);
 void register_optimizer(pybind11::module_& module);
 void register_random(pybind11::module_& module);
 void register_network(pybind11::module_& module);
+void register_serialize(pybind11::module_& module);
 
 }  // namespace convec::python

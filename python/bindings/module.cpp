@@ -19,7 +19,10 @@ void translate(std::exception_ptr error) {
   } catch (const convec::ValueError& e) {
     PyErr_SetString(PyExc_ValueError, e.what());
   } catch (const convec::IoError& e) {
-    PyErr_SetString(PyExc_OSError, e.what());
+    // With a code, Python chooses the subclass: FileNotFoundError, PermissionError, ...
+    const py::object arguments =
+        e.code() == 0 ? py::object(py::make_tuple(e.what())) : py::make_tuple(e.code(), e.what());
+    PyErr_SetObject(PyExc_OSError, arguments.ptr());
   } catch (const convec::Error& e) {
     PyErr_SetString(PyExc_RuntimeError, e.what());
   }
@@ -40,4 +43,5 @@ PYBIND11_MODULE(_core, module) {
   convec::python::register_optimizer(module);
   convec::python::register_random(module);
   convec::python::register_network(module);
+  convec::python::register_serialize(module);
 }

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Network', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'sum_of_squares', 'winograd']
+__all__: list[str] = ['Network', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'sum_of_squares', 'winograd']
 class Network:
     """
     A compiled Sequential network; see convec.models.Sequential.
@@ -181,6 +181,22 @@ def random_uniform(shape: collections.abc.Sequence[typing.Any], low: float, high
     """
 def rescale(input: typing.Any, scale: float, offset: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
+def safetensors_describe(path: typing.Any) -> tuple[typing.Any, ...]:
+    """
+    ({name: (type, shape)}, metadata) of a file, of which only the header is read.
+    """
+def safetensors_load(path: typing.Any, *, mmap: bool = True) -> tuple[typing.Any, ...]:
+    """
+    (arrays, metadata) of a file. With mmap the arrays are read-only views of the mapped file; else copies. BF16 becomes float32.
+    """
+def safetensors_parse(data: bytes) -> tuple[typing.Any, ...]:
+    """
+    (arrays, metadata) of a file's bytes; arrays are copies.
+    """
+def safetensors_save(path: typing.Any, tensors: dict[str, typing.Any], metadata: collections.abc.Mapping[str, str] = {}, *, sync: bool = True) -> None:
+    """
+    Writes a dict[str, typing.Any] of arrays and metadata (str to str). The file is complete or absent; rows that are further apart than they are long are written without a copy.
+    """
 def set_isa(name: str) -> None:
     """
     Chooses an instruction-set level.

@@ -45,11 +45,16 @@ class CONVEC_API ValueError : public Error {
   ~ValueError() override;
 };
 
-/// A file cannot be read or written. Python: OSError.
+/// A file cannot be read or written. Python: OSError, or the subclass that fits the code (FileNotFoundError, ...).
 class CONVEC_API IoError : public Error {
  public:
-  using Error::Error;
+  /// @param code the system's errno, or 0 where it did not come from the system
+  explicit IoError(const std::string& message, int code = 0) : Error(message), code_(code) {}
   ~IoError() override;
+  int code() const noexcept { return code_; }
+
+ private:
+  int code_;
 };
 
 /// The caller's progress callback asked to stop. Python: whatever the callback raised.
