@@ -44,4 +44,5 @@ PYBIND11_MODULE(_core, module) {
   convec::python::register_random(module);
   convec::python::register_network(module);
   convec::python::register_serialize(module);
+  convec::python::register_word2vec(module);
 }

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Network', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'sum_of_squares', 'winograd']
+__all__: list[str] = ['Network', 'Word2VecTrainer', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'sum_of_squares', 'winograd']
 class Network:
     """
     A compiled Sequential network; see convec.models.Sequential.
@@ -97,6 +97,54 @@ class Network:
     @property
     def output_shape(self) -> tuple[typing.Any, ...]:
         ...
+class Word2VecTrainer:
+    """
+    The tables of a Word2Vec model; see convec.models.Word2Vec.
+    """
+    def __init__(self, counts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], *, vector_size: int, sg: bool, hs: bool, negative: int, window: int, shrink_windows: bool, cbow_mean: bool, seed: int, sample: float, ns_exponent: float) -> None:
+        """
+        Allocates and initialises tables for words of the given counts.
+        """
+    def huffman_path(self, word: int) -> tuple[numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.uint8]]:
+        """
+        Inner nodes from the root down, and the branch taken at each.
+        """
+    def initialize(self, seed: int) -> None:
+        """
+        Random vectors, zero output tables.
+        """
+    def score(self, tokens: typing.Any) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Log probability of each sentence; hierarchical softmax only.
+        """
+    def set_vocabulary(self, counts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], *, sample: float, ns_exponent: float) -> None:
+        """
+        Another vocabulary: rows below both sizes are kept, further ones initialised. Arrays of the tables taken before show the old ones.
+        """
+    def train(self, tokens: typing.Any, *, position: int = 0, epoch: int = 0, words_done: int = 0, words_total: int = 0, alpha: float = 0.02500000037252903, min_alpha: float = 9.999999747378752e-05, workers: int = 3, compute_loss: bool = False, deterministic: bool = False, progress: typing.Any = None, progress_interval: float = 0.1) -> dict[str, typing.Any]:
+        """
+        Trains on word numbers (int32, each sentence followed by -1); returns {'trained_words': ..., 'loss': ...}. progress(words done, alpha) is called now and then; what it raises stops training.
+        """
+    @property
+    def sample_int(self) -> numpy.typing.NDArray[numpy.uint32]:
+        """
+        Probability that an occurrence of each word survives sub-sampling, in units of 2^-32; empty where nothing is sub-sampled.
+        """
+    @property
+    def syn1(self) -> typing.Any:
+        """
+        Vectors of the Huffman tree's inner nodes, or None.
+        """
+    @property
+    def syn1neg(self) -> typing.Any:
+        """
+        Output vectors of negative sampling, or None.
+        """
+    @property
+    def vectors(self) -> typing.Any:
+        """
+        The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.
+        """
 def activation(input: typing.Any, name: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def activation_backward(grad_output: typing.Any, input: typing.Any, name: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:

@@ -14,6 +14,8 @@
 #include <convec/context.hpp>
 #include <convec/error.hpp>
 
+#include "cpu/flush_denormals.hpp"
+
 #if defined(__linux__)
 #include <pthread.h>
 #include <sched.h>
@@ -38,25 +40,6 @@ void pause_briefly() noexcept {
   _mm_pause();
 #endif
 }
-
-// Denormals cost hundreds of cycles each and carry no information in training (Adam's state decays into them).
-class FlushDenormals {
- public:
-#if defined(__x86_64__)
-  FlushDenormals() noexcept : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040U); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-#else
-  FlushDenormals() noexcept = default;
-  ~FlushDenormals() {}
-#endif
-  FlushDenormals(const FlushDenormals&) = delete;
-  FlushDenormals& operator=(const FlushDenormals&) = delete;
-
- private:
-#if defined(__x86_64__)
-  unsigned saved_;
-#endif
-};
 
 int processors_allowed() {
 #if defined(__linux__)

@@ -12,6 +12,7 @@
 #include "cpu/kernels/pack.hpp"
 #include "cpu/kernels/pool2d.hpp"
 #include "cpu/kernels/winograd.hpp"
+#include "cpu/kernels/word2vec.hpp"
 
 namespace convec::cpu {
 
@@ -27,6 +28,7 @@ struct KernelTable {
   LossKernels loss;
   BatchNormKernels batch_norm;
   OptimizerKernels optimizer;
+  Word2VecKernels word2vec;
 };
 
 namespace isa_baseline {

@@ -12,6 +12,7 @@ void fill_activation(ActivationKernels& kernels);
 void fill_loss(LossKernels& kernels);
 void fill_batch_norm(BatchNormKernels& kernels);
 void fill_optimizer(OptimizerKernels& kernels);
+void fill_word2vec(Word2VecKernels& kernels);
 
 void fill_table(KernelTable& table) {
   fill_gemm(table.gemm);
@@ -23,6 +24,7 @@ void fill_table(KernelTable& table) {
   fill_loss(table.loss);
   fill_batch_norm(table.batch_norm);
   fill_optimizer(table.optimizer);
+  fill_word2vec(table.word2vec);
 }
 
 }  // namespace convec::cpu::CONVEC_ISA_NAMESPACE

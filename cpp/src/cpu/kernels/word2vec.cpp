@@ -1,0 +1,468 @@
+#include "cpu/kernels/word2vec.hpp"
+
+#include "cpu/kernels/math.hpp"
+#include "philox.hpp"
+
+namespace convec::cpu::CONVEC_ISA_NAMESPACE {
+
+void fill_word2vec(Word2VecKernels& kernels);
+
+namespace {
+
+// What a Philox stream is used for; the epoch is in its upper half.
+enum Purpose : std::uint64_t { purpose_text = 0, purpose_pool = 1, purpose_laps = 2 };
+
+CONVEC_INLINE std::uint64_t stream_of(std::uint64_t epoch, Purpose purpose) { return (epoch << 32U) | purpose; }
+
+// ---- Draws ----------------------------------------------------------------------------------------------------
+
+// Positions 2i and 2i + 1 take the first and the second two words of counter i.
+constexpr int draw_batch = 64;
+
+std::int64_t draw_text(const Word2VecDraws& draws, const std::int32_t* tokens, std::int64_t size,
+                       const Word2VecText& text) {
+  const std::uint64_t stream = stream_of(draws.epoch, purpose_text);
+  std::int64_t kept = 0;
+  std::int64_t sentence = 0;  // first kept word of the sentence
+  // `end` holds the radius of each window until the sentence's end is known.
+  const auto close_sentence = [&] {
+    for (std::int64_t i = sentence; i < kept; ++i) {
+      const std::int64_t radius = text.end[i];
+      const std::int64_t first = i - radius;
+      const std::int64_t last = i + radius + 1;
+      text.begin[i] = static_cast<std::int32_t>(first < sentence ? sentence : first);
+      text.end[i] = static_cast<std::int32_t>(last > kept ? kept : last);
+    }
+    sentence = kept;
+  };
+  std::uint32_t survival[2][draw_batch];
+  std::uint32_t radii[2][draw_batch];
+  const std::int64_t odd = draws.position % 2;
+  for (std::int64_t start = -odd; start < size; start += 2 * draw_batch) {
+    const std::uint64_t counter = static_cast<std::uint64_t>(draws.position + start) / 2;
+    for (int lane = 0; lane < draw_batch; ++lane)
+      philox::words(draws.seed, counter + static_cast<std::uint64_t>(lane), stream, survival[0][lane], radii[0][lane],
+                    survival[1][lane], radii[1][lane]);
+    const std::int64_t count = size - start < 2 * draw_batch ? size - start : 2 * draw_batch;
+    for (std::int64_t at = start < 0 ? 1 : 0; at < count; ++at) {
+      const std::int32_t word = tokens[start + at];
+      if (word < 0) {
+        close_sentence();
+        continue;
+      }
+      text.words[kept] = word;
+      text.offsets[kept] = static_cast<std::int32_t>(start + at);
+      const std::uint64_t radius = std::uint64_t{radii[at % 2][at / 2]} * static_cast<std::uint32_t>(draws.window);
+      text.end[kept] = draws.shrink_windows ? 1 + static_cast<std::int32_t>(radius >> 32U) : draws.window;
+      kept += draws.thresholds == nullptr || survival[at % 2][at / 2] <= draws.thresholds[word] ? 1 : 0;
+    }
+  }
+  close_sentence();
+  return kept;
+}
+
+void draw_pool(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, const AliasEntry* table,
+               std::int64_t vocabulary_size, std::int32_t size, std::int32_t* pool) {
+  const std::uint64_t stream = stream_of(epoch, purpose_pool);
+  const std::uint64_t counter = static_cast<std::uint64_t>(segment) * static_cast<std::uint64_t>(size / 4);
+  constexpr int batch = 4;
+  for (std::int32_t start = 0; start < size; start += 4 * batch) {
+    std::uint32_t random[4][batch];
+    for (int lane = 0; lane < batch; ++lane)
+      philox::words(seed, counter + static_cast<std::uint64_t>(start / 4 + lane), stream, random[0][lane],
+                    random[1][lane], random[2][lane], random[3][lane]);
+    for (int entry = 0; entry < 4 * batch; ++entry) {
+      // The upper half of the product is the index, the lower half the fraction within it.
+      const std::uint64_t product =
+          std::uint64_t{random[entry % 4][entry / 4]} * static_cast<std::uint64_t>(vocabulary_size);
+      const auto index = static_cast<std::int32_t>(product >> 32U);
+      const AliasEntry& chosen = table[index];
+      pool[start + entry] = static_cast<std::uint32_t>(product) < chosen.threshold ? index : chosen.alias;
+    }
+  }
+}
+
+void draw_laps(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, std::int32_t laps, std::uint32_t* strides,
+               std::uint32_t* offsets) {
+  const std::uint64_t stream = stream_of(epoch, purpose_laps);
+  for (std::int32_t lap = 0; lap < laps; ++lap) {
+    std::uint32_t unused2;
+    std::uint32_t unused3;
+    philox::words(seed, (static_cast<std::uint64_t>(segment) << 16U) + static_cast<std::uint64_t>(lap), stream,
+                  strides[lap], offsets[lap], unused2, unused3);
+    strides[lap] |= 1U;  // odd: every entry of the pool comes up once a lap
+  }
+}
+
+// ---- Updates --------------------------------------------------------------------------------------------------
+
+constexpr int most_outputs = 8;    // of a group, trained together
+constexpr int most_contexts = 32;  // of a window, trained together
+
+// Sums of the lanes of eight vectors, in order, each as one lane of the result's first eight. Vectors from `count` on
+// are taken as zero.
+#if defined(__AVX512F__)
+
+// Within each 128-bit lane: (a, b, c, d), each summed over its four floats there.
+CONVEC_INLINE __m512 sum_four(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  return _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+}
+// The 128-bit lanes of each argument summed, one result a 128-bit lane.
+CONVEC_INLINE __m512 sum_lanes(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD));
+  const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xDD));
+  return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+}
+
+#elif defined(__AVX2__)
+
+CONVEC_INLINE __m256 sum_four(__m256 a, __m256 b, __m256 c, __m256 d) {
+  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+  const __m256d low = _mm256_unpacklo_pd(_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+  const __m256d high = _mm256_unpackhi_pd(_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+  return _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+}
+
+#endif
+
+// Contexts whose dot products are formed together: two where there are registers for 2 x 8 sums.
+#if defined(__AVX512F__)
+constexpr int context_pair = 2;
+#else
+constexpr int context_pair = 1;
+#endif
+
+// Eight numbers, those from `count` on zero; repeated where a vector holds more.
+CONVEC_INLINE void load_eight(const float* p, int count, Vec (&to)[(most_outputs + vec_width - 1) / vec_width]) {
+#if defined(__AVX512F__)
+  to[0] = _mm512_broadcast_f32x8(
+      _mm256_maskz_loadu_ps(static_cast<__mmask8>((1U << static_cast<unsigned>(count)) - 1U), p));
+#else
+  for (int i = 0; i < most_outputs / vec_width; ++i) {
+    const int left = count - i * vec_width;
+    to[i] = left <= 0 ? vec_zero() : vec_load_some(p + i * vec_width, left);
+  }
+#endif
+}
+
+// A group of outputs: eight labels and as many learning rates, zero beyond the group.
+constexpr int eight = (most_outputs + vec_width - 1) / vec_width;
+struct Group {
+  Vec labels[eight];
+  Vec scales[eight];
+};
+
+template <int P>
+CONVEC_INLINE Group group_of(const Word2VecWindows& w, std::int32_t first) {
+  Group group;
+  load_eight(w.labels + first, P, group.labels);
+  load_eight(w.weights + first, P, group.scales);
+  const Vec alpha = vec_set(w.alpha);
+#pragma GCC unroll 2
+  for (int i = 0; i < eight; ++i) group.scales[i] = vec_mul(group.scales[i], alpha);
+  return group;
+}
+
+// (label - sigma(dot)) * scale. Beyond +-30 sigma is 0 or 1 in float32.
+CONVEC_INLINE Vec gradient(Vec dot, Vec label, Vec scale) {
+  const Vec x = vec_clip(dot, vec_set(-30.0F), vec_set(30.0F));
+  VecInt n;
+  const Vec p = vec_reduce_exp(vec_negate(x), n);
+  const Vec power = vec_power_of_two(n);
+  const Vec one = vec_set(1.0F);
+  return vec_mul(vec_sub(label, one / vec_add(one, vec_fma(p, power, power))), scale);
+}
+
+// Dot products of `count` (1 or 2) input rows with P output rows, and from them what the rows are to change by:
+// gradients[c * 8 + o]. The dot products go to `products` where it is not null.
+template <int P, int count>
+CONVEC_INLINE void gradients_of(float* const* outputs, float* const* inputs, std::int64_t stride, const Group& group,
+                                float* products, float* gradients) {
+  Vec sums[count][most_outputs];
+#pragma GCC unroll 2
+  for (int c = 0; c < count; ++c)
+#pragma GCC unroll 8
+    for (int o = 0; o < most_outputs; ++o) sums[c][o] = vec_zero();
+  for (std::int64_t k = 0; k < stride; k += vec_width) {
+    Vec x[count];
+#pragma GCC unroll 2
+    for (int c = 0; c < count; ++c) x[c] = vec_load(inputs[c] + k);
+#pragma GCC unroll 8
+    for (int o = 0; o < P; ++o) {
+      const Vec y = vec_load(outputs[o] + k);
+#pragma GCC unroll 2
+      for (int c = 0; c < count; ++c) sums[c][o] = vec_fma(x[c], y, sums[c][o]);
+    }
+  }
+#if defined(__AVX512F__)
+  __m512 quads[4];
+#pragma GCC unroll 2
+  for (int c = 0; c < 2; ++c) {
+    Vec* s = sums[c < count ? c : 0];
+    quads[2 * c] = c < count ? sum_four(s[0], s[1], s[2], s[3]) : vec_zero();
+    quads[2 * c + 1] = c < count && P > 4 ? sum_four(s[4], s[5], s[6], s[7]) : vec_zero();
+  }
+  const __m512 all = sum_lanes(quads[0], quads[1], quads[2], quads[3]);
+  if (products != nullptr) _mm512_storeu_ps(products, all);
+  _mm512_storeu_ps(gradients, gradient(all, group.labels[0], group.scales[0]));
+#elif defined(__AVX2__)
+  Vec* s = sums[0];
+  const __m256 low = sum_four(s[0], s[1], s[2], s[3]);
+  const __m256 high = P > 4 ? sum_four(s[4], s[5], s[6], s[7]) : vec_zero();
+  const __m256 all = _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+  if (products != nullptr) _mm256_storeu_ps(products, all);
+  _mm256_storeu_ps(gradients, gradient(all, group.labels[0], group.scales[0]));
+#else
+  alignas(16) float all[most_outputs];
+#pragma GCC unroll 8
+  for (int o = 0; o < most_outputs; ++o) all[o] = o < P ? vec_sum(sums[0][o]) : 0.0F;
+#pragma GCC unroll 2
+  for (int i = 0; i < eight; ++i) {
+    const Vec part = vec_load(all + i * vec_width);
+    if (products != nullptr) vec_store(products + i * vec_width, part);
+    vec_store(gradients + i * vec_width, gradient(part, group.labels[i], group.scales[i]));
+  }
+#endif
+}
+
+// Room for the eight numbers of each context, and what a whole vector writes beyond the last.
+constexpr int values_size = (most_contexts + 1) * most_outputs;
+
+// Sum of weight * -log sigma(+-dot) over the dot products of some contexts with P outputs.
+CONVEC_INLINE double loss_of(const float* products, std::int64_t contexts, int outputs, const float* labels,
+                             const float* weights) {
+  double total = 0.0;
+  alignas(64) float terms[vec_width];
+  alignas(64) float dots[vec_width];
+  for (std::int64_t i = 0; i < contexts * most_outputs; i += vec_width) {
+    const Vec x = vec_load(products + i);
+    // -log sigma(s) = log(1 + e^-|s|) + max(-s, 0).
+    vec_store(dots, x);
+    vec_store(terms, vec_log1p(vec_exp(vec_negate(vec_abs(x)))));
+    for (int lane = 0; lane < vec_width && i + lane < contexts * most_outputs; ++lane) {
+      const int o = static_cast<int>((i + lane) % most_outputs);
+      if (o >= outputs) continue;
+      const float s = labels[o] > 0.0F ? dots[lane] : -dots[lane];
+      total += static_cast<double>(weights[o]) * static_cast<double>(terms[lane] + (s < 0.0F ? -s : 0.0F));
+    }
+  }
+  return total;
+}
+
+// One chunk of `V` vectors of the rows: what changes in the contexts is added at once, in the outputs at the end.
+template <int P, int V>
+CONVEC_INLINE void skip_gram_update(float* const* outputs, float* const* inputs, std::int64_t contexts,
+                                    const float* gradients, std::int64_t k) {
+  Vec y[V][P];
+  Vec change[V][P];
+#pragma GCC unroll 8
+  for (int o = 0; o < P; ++o)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      y[v][o] = vec_load(outputs[o] + k + v * vec_width);
+      change[v][o] = vec_zero();
+    }
+  for (std::int64_t i = 0; i < contexts; ++i) {
+    float* row = inputs[i] + k;
+    Vec x[V];
+    Vec sum[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) sum[v] = x[v] = vec_load(row + v * vec_width);
+#pragma GCC unroll 8
+    for (int o = 0; o < P; ++o) {
+      const Vec g = vec_set(gradients[i * most_outputs + o]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        sum[v] = vec_fma(g, y[v][o], sum[v]);
+        change[v][o] = vec_fma(g, x[v], change[v][o]);
+      }
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) vec_store(row + v * vec_width, sum[v]);
+  }
+#pragma GCC unroll 8
+  for (int o = 0; o < P; ++o)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) vec_store(outputs[o] + k + v * vec_width, vec_add(y[v][o], change[v][o]));
+}
+
+// One window, or `contexts` words of it, against P outputs.
+template <int P>
+void skip_gram_group(const Word2VecWindows& w, std::int32_t first, float* const* inputs, std::int64_t contexts) {
+  float* const* outputs = w.outputs + first;
+  const Group group = group_of<P>(w, first);
+  alignas(64) float gradients[values_size];
+  alignas(64) float products[values_size];
+  const bool wants_loss = w.loss != nullptr;
+  std::int64_t c = 0;
+  for (; c + context_pair <= contexts; c += context_pair)
+    gradients_of<P, context_pair>(outputs, inputs + c, w.stride, group,
+                                  wants_loss ? products + c * most_outputs : nullptr, gradients + c * most_outputs);
+  if (c < contexts)
+    gradients_of<P, 1>(outputs, inputs + c, w.stride, group, wants_loss ? products + c * most_outputs : nullptr,
+                       gradients + c * most_outputs);
+  if (wants_loss) *w.loss += loss_of(products, contexts, P, w.labels + first, w.weights + first);
+  std::int64_t k = 0;
+#if defined(__AVX512F__)
+  // Two vectors at a time share the broadcasts, where there are registers for it.
+  if (P <= 6)
+    for (; k + 2 * vec_width <= w.stride; k += 2 * vec_width)
+      skip_gram_update<P, 2>(outputs, inputs, contexts, gradients, k);
+#endif
+  for (; k < w.stride; k += vec_width) skip_gram_update<P, 1>(outputs, inputs, contexts, gradients, k);
+}
+
+// The mean of the context vectors against P outputs; adds what is to change in it to w.delta.
+template <int P>
+void cbow_group(const Word2VecWindows& w, std::int32_t first) {
+  float* const* outputs = w.outputs + first;
+  alignas(64) float gradients[2 * most_outputs];
+  alignas(64) float products[2 * most_outputs];
+  gradients_of<P, 1>(outputs, &w.mean, w.stride, group_of<P>(w, first), w.loss != nullptr ? products : nullptr,
+                     gradients);
+  if (w.loss != nullptr) *w.loss += loss_of(products, 1, P, w.labels + first, w.weights + first);
+  Vec g[P];
+#pragma GCC unroll 8
+  for (int o = 0; o < P; ++o) g[o] = vec_set(gradients[o]);
+  for (std::int64_t k = 0; k < w.stride; k += vec_width) {
+    const Vec x = vec_load(w.mean + k);
+    Vec sum = vec_load(w.delta + k);
+#pragma GCC unroll 8
+    for (int o = 0; o < P; ++o) {
+      const Vec y = vec_load(outputs[o] + k);
+      sum = vec_fma(g[o], y, sum);
+      vec_store(outputs[o] + k, vec_fma(g[o], x, y));
+    }
+    vec_store(w.delta + k, sum);
+  }
+}
+
+void prefetch_row(const float* row, std::int64_t stride) {
+  for (std::int64_t k = 0; k < stride; k += 16) __builtin_prefetch(row + k, 1, 3);
+}
+
+// Runs a group function for every output of centre word `i`, in groups of nearly equal size.
+#define CONVEC_BY_GROUP_SIZE(size, call) \
+  switch (size) {                        \
+    case 1:                              \
+      call(1);                           \
+      break;                             \
+    case 2:                              \
+      call(2);                           \
+      break;                             \
+    case 3:                              \
+      call(3);                           \
+      break;                             \
+    case 4:                              \
+      call(4);                           \
+      break;                             \
+    case 5:                              \
+      call(5);                           \
+      break;                             \
+    case 6:                              \
+      call(6);                           \
+      break;                             \
+    case 7:                              \
+      call(7);                           \
+      break;                             \
+    default:                             \
+      call(8);                           \
+      break;                             \
+  }
+
+// Calls run(first output, size) for groups of nearly equal size that cover outputs [first, last).
+template <typename Run>
+CONVEC_INLINE void for_groups(std::int32_t first, std::int32_t last, const Run& run) {
+  std::int32_t groups = (last - first + most_outputs - 1) / most_outputs;
+  for (; groups > 0; --groups) {
+    const std::int32_t size = (last - first) / groups;
+    run(first, size);
+    first += size;
+  }
+}
+
+void skip_gram(const Word2VecWindows& w) {
+  float* contexts[most_contexts];
+  for (std::int64_t i = w.first; i < w.last; ++i) {
+    if (i + w.ahead < w.words) prefetch_row(w.inputs[i + w.ahead], w.stride);
+    std::int64_t next = w.begin[i];
+    const std::int64_t end = w.end[i];
+    while (next < end) {
+      std::int64_t count = 0;
+      for (; next < end && count < most_contexts; ++next) {
+        contexts[count] = w.inputs[next];
+        count += next == i ? 0 : 1;
+      }
+      if (count == 0) break;
+      for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
+                 [&](std::int32_t first, std::int32_t size) {
+#define CONVEC_CALL(P) skip_gram_group<P>(w, first, contexts, count)
+                   CONVEC_BY_GROUP_SIZE(size, CONVEC_CALL)
+#undef CONVEC_CALL
+                 });
+    }
+  }
+}
+
+void cbow(const Word2VecWindows& w) {
+  for (std::int64_t i = w.first; i < w.last; ++i) {
+    if (i + w.ahead < w.words) prefetch_row(w.inputs[i + w.ahead], w.stride);
+    const std::int64_t begin = w.begin[i];
+    const std::int64_t end = w.end[i];
+    if (end - begin < 2) continue;
+    const Vec inverse = vec_set(1.0F / static_cast<float>(end - begin - 1));
+    const Vec mean_scale = w.cbow_mean ? inverse : vec_set(1.0F);
+    // As gensim: the sum's error is divided over the words, the mean's is not.
+    const Vec delta_scale = w.cbow_mean ? vec_set(1.0F) : inverse;
+    for (std::int64_t k = 0; k < w.stride; k += vec_width) {
+      Vec sum = vec_zero();
+      for (std::int64_t c = begin; c < i; ++c) sum = vec_add(sum, vec_load(w.inputs[c] + k));
+      for (std::int64_t c = i + 1; c < end; ++c) sum = vec_add(sum, vec_load(w.inputs[c] + k));
+      vec_store(w.mean + k, vec_mul(sum, mean_scale));
+      vec_store(w.delta + k, vec_zero());
+    }
+    for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
+               [&](std::int32_t first, std::int32_t size) {
+#define CONVEC_CALL(P) cbow_group<P>(w, first)
+                 CONVEC_BY_GROUP_SIZE(size, CONVEC_CALL)
+#undef CONVEC_CALL
+               });
+    for (std::int64_t k = 0; k < w.stride; k += vec_width) {
+      const Vec delta = vec_mul(vec_load(w.delta + k), delta_scale);
+      for (std::int64_t c = begin; c < end; ++c) {
+        if (c == i) continue;
+        float* row = w.inputs[c] + k;
+        vec_store(row, vec_add(vec_load(row), delta));
+      }
+    }
+  }
+}
+
+#undef CONVEC_BY_GROUP_SIZE
+
+void merge_rows(std::int64_t size, float* shared, float* own, float* base) {
+  for (std::int64_t i = 0; i < size; i += vec_width) {
+    const Vec merged = vec_add(vec_load(shared + i), vec_sub(vec_load(own + i), vec_load(base + i)));
+    vec_store(shared + i, merged);
+    vec_store(own + i, merged);
+    vec_store(base + i, merged);
+  }
+}
+
+}  // namespace
+
+void fill_word2vec(Word2VecKernels& kernels) {
+  kernels.draw_text = draw_text;
+  kernels.draw_pool = draw_pool;
+  kernels.draw_laps = draw_laps;
+  kernels.skip_gram = skip_gram;
+  kernels.cbow = cbow;
+  kernels.merge_rows = merge_rows;
+}
+
+}  // namespace convec::cpu::CONVEC_ISA_NAMESPACE

@@ -1,0 +1,142 @@
+// Where a thread finds and changes the rows of a model's tables.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "cpu/kernels/word2vec.hpp"
+#include "word2vec/table.hpp"
+
+namespace convec::word2vec {
+
+enum TableName : std::uint8_t { vectors_table, syn1neg_table, syn1_table, table_count };
+using Tables = std::array<Table, table_count>;
+
+// Rows in place, shared with the other threads without locks (Hogwild), but for the most frequent ones: these are in
+// every window, and threads that write the same cache lines wait for each other. Each thread changes a copy of its own
+// and now and then adds what changed to the shared row.
+class HogwildRows {
+ public:
+  // `hot` rows of each table get a copy; 0: none.
+  HogwildRows(const Tables& tables, std::int64_t hot, const cpu::Word2VecKernels& kernels, std::mutex& mutex)
+      : kernels_(kernels), mutex_(mutex) {
+    for (std::size_t name = 0; name < table_count; ++name) {
+      const Table& table = tables[name];
+      Part& part = parts_[name];
+      part.shared = table.data();
+      part.stride = table.stride();
+      part.hot_size = std::min(hot, table.rows());
+      if (part.hot_size == 0) continue;
+      // Words are numbered by falling frequency; the inner nodes of the Huffman tree by rising count, up to the root.
+      part.hot_begin = name == syn1_table ? std::max<std::int64_t>(0, table.rows() - 1 - part.hot_size) : 0;
+      part.own = Table(part.hot_size, part.stride);
+      part.base = Table(part.hot_size, part.stride);
+    }
+    merge();
+  }
+
+  float* row(TableName name, std::int64_t index) const {
+    const Part& part = parts_[name];
+    const std::int64_t hot = index - part.hot_begin;
+    const bool is_own = static_cast<std::uint64_t>(hot) < static_cast<std::uint64_t>(part.hot_size);
+    // Without a branch: nobody can foretell how frequent the next word is.
+    float* const bases[] = {part.shared, part.own.data()};
+    return bases[is_own ? 1 : 0] + (is_own ? hot : index) * part.stride;
+  }
+
+  // Whether the row is likely to be in a cache already.
+  bool is_hot(TableName name, std::int64_t index) const {
+    const Part& part = parts_[name];
+    return static_cast<std::uint64_t>(index - part.hot_begin) < static_cast<std::uint64_t>(part.hot_size);
+  }
+
+  // Exchanges what changed in the copies with the shared rows.
+  void merge() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Part& part : parts_)
+      if (part.hot_size > 0)
+        kernels_.merge_rows(part.hot_size * part.stride, part.shared + part.hot_begin * part.stride, part.own.data(),
+                            part.base.data());
+  }
+
+ private:
+  struct Part {
+    float* shared = nullptr;
+    std::int64_t stride = 0;
+    std::int64_t hot_begin = 0;
+    std::int64_t hot_size = 0;
+    Table own;
+    Table base;
+  };
+  std::array<Part, table_count> parts_;
+  const cpu::Word2VecKernels& kernels_;
+  std::mutex& mutex_;
+};
+
+// A copy of every row that is asked for, as it was then: the shared tables do not change until apply().
+class SnapshotRows {
+ public:
+  SnapshotRows(const Tables& tables, const cpu::Word2VecKernels& kernels) : tables_(tables), kernels_(kernels) {
+    for (std::size_t name = 0; name < table_count; ++name)
+      slots_[name].assign(static_cast<std::size_t>(tables[name].rows()), -1);
+    stride_ = tables[vectors_table].stride();
+  }
+
+  float* row(TableName name, std::int64_t index) {
+    std::int32_t& slot = slots_[name][static_cast<std::size_t>(index)];
+    if (slot < 0) {
+      slot = static_cast<std::int32_t>(touched_.size());
+      touched_.push_back({name, index});
+      const auto slab = static_cast<std::size_t>(slot) / rows_a_slab;
+      if (slab == slabs_.size()) slabs_.emplace_back(2 * rows_a_slab, stride_);
+      const std::size_t bytes = static_cast<std::size_t>(stride_) * sizeof(float);
+      const float* shared = tables_[name].row(index);
+      std::memcpy(own(slot), shared, bytes);
+      std::memcpy(base(slot), shared, bytes);
+    }
+    return own(slot);
+  }
+
+  bool is_hot(TableName, std::int64_t) const { return true; }
+
+  // Adds what changed to the rows of the tables whose number is `part` modulo `parts`.
+  void apply(std::int64_t part, std::int64_t parts) {
+    for (std::size_t slot = 0; slot < touched_.size(); ++slot)
+      if (touched_[slot].index % parts == part)
+        kernels_.merge_rows(stride_, tables_[touched_[slot].name].row(touched_[slot].index),
+                            own(static_cast<std::int32_t>(slot)), base(static_cast<std::int32_t>(slot)));
+  }
+
+  void clear() {
+    for (const Touched& touched : touched_) slots_[touched.name][static_cast<std::size_t>(touched.index)] = -1;
+    touched_.clear();
+  }
+
+ private:
+  static constexpr std::size_t rows_a_slab = 1024;
+  struct Touched {
+    TableName name;
+    std::int64_t index;
+  };
+
+  float* own(std::int32_t slot) const {
+    const auto number = static_cast<std::size_t>(slot);
+    return slabs_[number / rows_a_slab].row(static_cast<std::int64_t>(number % rows_a_slab));
+  }
+  float* base(std::int32_t slot) const { return own(slot) + static_cast<std::int64_t>(rows_a_slab) * stride_; }
+
+  const Tables& tables_;
+  const cpu::Word2VecKernels& kernels_;
+  std::int64_t stride_ = 0;
+  std::array<std::vector<std::int32_t>, table_count> slots_;
+  std::vector<Touched> touched_;
+  std::vector<Table> slabs_;  // own rows, then base rows
+};
+
+}  // namespace convec::word2vec

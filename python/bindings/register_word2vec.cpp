@@ -1,0 +1,162 @@
+// The trainer of Word2Vec.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <convec/error.hpp>
+#include <convec/word2vec.hpp>
+
+#include "array.hpp"
+#include "bindings.hpp"
+
+namespace convec::python {
+
+namespace {
+
+std::vector<std::int64_t> to_counts(
+    const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts) {
+  if (counts.ndim() != 1)
+    throw ShapeError("counts has " + std::to_string(counts.ndim()) + " dimensions, but must have 1");
+  return {counts.data(), counts.data() + counts.size()};
+}
+
+// The rows of a table without their padding, or None. The array keeps the memory alive, also after set_vocabulary().
+py::object table(const std::shared_ptr<float>& memory, const Word2Vec& model) {
+  if (memory == nullptr) return py::none();
+  const auto item = static_cast<py::ssize_t>(sizeof(float));
+  const py::capsule owner(new std::shared_ptr<float>(memory),
+                          [](void* pointer) { delete static_cast<std::shared_ptr<float>*>(pointer); });
+  return py::array_t<float>({model.vocabulary_size(), model.options().vector_size}, {model.row_stride() * item, item},
+                            memory.get(), owner);
+}
+
+struct Tokens {
+  py::array array;
+  const std::int32_t* data;
+  std::int64_t size;
+};
+
+Tokens to_tokens(py::handle object) {
+  Tokens tokens{as_array(object, "tokens"), nullptr, 0};
+  const ConstTensorView tokens_view = view(tokens.array, "tokens");
+  if (tokens_view.shape.rank() != 1)
+    throw ShapeError("tokens has shape " + to_string(tokens_view.shape) + ", but must have one dimension");
+  if (tokens_view.dtype != DType::int32)
+    throw DTypeError(std::string("tokens is ") + name_of(tokens_view.dtype) + ", but must be int32");
+  tokens.data = static_cast<const std::int32_t*>(tokens_view.data);
+  tokens.size = tokens_view.shape.size();
+  return tokens;
+}
+
+py::dict train(Word2Vec& model, py::handle token_array, std::int64_t position, std::int64_t epoch,
+               std::int64_t words_done, std::int64_t words_total, float alpha, float min_alpha, int workers,
+               bool compute_loss, bool deterministic, const py::object& progress, double progress_interval) {
+  const Tokens tokens = to_tokens(token_array);
+  Word2VecTraining training;
+  training.position = position;
+  training.epoch = epoch;
+  training.words_done = words_done;
+  training.words_total = words_total;
+  training.alpha = alpha;
+  training.min_alpha = min_alpha;
+  training.workers = workers;
+  training.compute_loss = compute_loss;
+  training.deterministic = deterministic;
+  training.progress_interval = progress_interval;
+  training.progress = [&](std::int64_t done, float rate) {
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (!progress.is_none()) progress(done, rate);
+  };
+  Word2VecResult result;
+  {
+    const py::gil_scoped_release release;
+    result = model.train(tokens.data, tokens.size, training);
+  }
+  py::dict values;
+  values["trained_words"] = result.trained_words;
+  values["loss"] = result.loss;
+  return values;
+}
+
+}  // namespace
+
+void register_word2vec(py::module_& module) {
+  py::class_<Word2Vec>(module, "Word2VecTrainer", "The tables of a Word2Vec model; see convec.models.Word2Vec.")
+      .def(py::init([](const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts,
+                       std::int64_t vector_size, bool sg, bool hs, int negative, int window, bool shrink_windows,
+                       bool cbow_mean, std::uint64_t seed, double sample, double ns_exponent) {
+             Word2VecOptions options;
+             options.vector_size = vector_size;
+             options.sg = sg;
+             options.hs = hs;
+             options.negative = negative;
+             options.window = window;
+             options.shrink_windows = shrink_windows;
+             options.cbow_mean = cbow_mean;
+             options.seed = seed;
+             return Word2Vec(options, to_counts(counts), sample, ns_exponent);
+           }),
+           py::arg("counts"), py::kw_only(), py::arg("vector_size"), py::arg("sg"), py::arg("hs"), py::arg("negative"),
+           py::arg("window"), py::arg("shrink_windows"), py::arg("cbow_mean"), py::arg("seed"), py::arg("sample"),
+           py::arg("ns_exponent"), "Allocates and initialises tables for words of the given counts.")
+      .def("initialize", &Word2Vec::initialize, py::arg("seed"), "Random vectors, zero output tables.")
+      .def(
+          "set_vocabulary",
+          [](Word2Vec& model, const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts,
+             double sample, double ns_exponent) { model.set_vocabulary(to_counts(counts), sample, ns_exponent); },
+          py::arg("counts"), py::kw_only(), py::arg("sample"), py::arg("ns_exponent"),
+          "Another vocabulary: rows below both sizes are kept, further ones initialised. Arrays of the tables taken "
+          "before show the old ones.")
+      .def_property_readonly(
+          "vectors", [](const Word2Vec& model) { return table(model.vectors(), model); },
+          "The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.")
+      .def_property_readonly(
+          "syn1neg", [](const Word2Vec& model) { return table(model.syn1neg(), model); },
+          "Output vectors of negative sampling, or None.")
+      .def_property_readonly(
+          "syn1", [](const Word2Vec& model) { return table(model.syn1(), model); },
+          "Vectors of the Huffman tree's inner nodes, or None.")
+      .def_property_readonly(
+          "sample_int",
+          [](const Word2Vec& model) {
+            const std::vector<std::uint32_t>& thresholds = model.sample_thresholds();
+            return py::array_t<std::uint32_t>(static_cast<py::ssize_t>(thresholds.size()), thresholds.data());
+          },
+          "Probability that an occurrence of each word survives sub-sampling, in units of 2^-32; empty where nothing "
+          "is "
+          "sub-sampled.")
+      .def(
+          "huffman_path",
+          [](const Word2Vec& model, std::int64_t word) {
+            std::vector<std::int32_t> points;
+            std::vector<std::uint8_t> codes;
+            model.huffman_path(word, points, codes);
+            return py::make_tuple(py::array_t<std::int32_t>(static_cast<py::ssize_t>(points.size()), points.data()),
+                                  py::array_t<std::uint8_t>(static_cast<py::ssize_t>(codes.size()), codes.data()));
+          },
+          py::arg("word"), "Inner nodes from the root down, and the branch taken at each.")
+      .def("train", &train, py::arg("tokens"), py::kw_only(), py::arg("position") = 0, py::arg("epoch") = 0,
+           py::arg("words_done") = 0, py::arg("words_total") = 0, py::arg("alpha") = 0.025F,
+           py::arg("min_alpha") = 0.0001F, py::arg("workers") = 3, py::arg("compute_loss") = false,
+           py::arg("deterministic") = false, py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
+           "Trains on word numbers (int32, each sentence followed by -1); returns {'trained_words': ..., 'loss': ...}. "
+           "progress(words done, alpha) is called now and then; what it raises stops training.")
+      .def(
+          "score",
+          [](const Word2Vec& model, py::handle token_array) {
+            const Tokens tokens = to_tokens(token_array);
+            std::vector<double> scores;
+            {
+              const py::gil_scoped_release release;
+              scores = model.score(tokens.data, tokens.size);
+            }
+            return py::array_t<double>(static_cast<py::ssize_t>(scores.size()), scores.data());
+          },
+          py::arg("tokens"), "Log probability of each sentence; hierarchical softmax only.");
+}
+
+}  // namespace convec::python
