@@ -111,6 +111,11 @@ void register_word2vec(py::module_& module) {
           py::arg("counts"), py::kw_only(), py::arg("sample"), py::arg("ns_exponent"),
           "Another vocabulary: rows below both sizes are kept, further ones initialised. Arrays of the tables taken "
           "before show the old ones.")
+      .def_property_readonly_static(
+          "piece_alignment", [](const py::object&) { return Word2Vec::piece_alignment; },
+          "Pieces of an epoch that begin with the first sentence at or after a multiple of so many tokens give the "
+          "result "
+          "of an epoch in one call.")
       .def_property_readonly(
           "vectors", [](const Word2Vec& model) { return table(model.vectors(), model); },
           "The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.")

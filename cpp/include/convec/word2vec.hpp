@@ -63,6 +63,11 @@ struct Word2VecResult {
 /// Every random number is a function of the seed, the epoch and the word's position (Philox4x32-10).
 class CONVEC_API Word2Vec {
  public:
+  /// An epoch that is fed in pieces gives the same result, bit for bit, as in one call (with one worker, or
+  /// deterministic) if each piece but the first begins with the first sentence that begins at or after a multiple of
+  /// this, in tokens of the epoch.
+  static constexpr std::int64_t piece_alignment = 16384;
+
   /// Allocates the tables and applies initialize().
   /// @param counts occurrences of each word, by falling frequency; above 0
   /// @param sample words more frequent than this share of the text are sub-sampled (0: none; 1 and above: a count,

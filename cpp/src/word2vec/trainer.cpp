@@ -104,7 +104,11 @@ void check_training(const Word2VecTraining& t) {
   check_finite(t.min_alpha, 0.0, "min_alpha");
 }
 
-// The sentences of a text that begin in [block * block_size, (block + 1) * block_size).
+// Blocks lie where they would in an epoch that comes in one call, so that pieces that begin where a round begins give
+// the same result.
+static_assert(Word2Vec::piece_alignment == block_size * blocks_a_round);
+
+// The sentences that begin in a stretch of block_size tokens of the epoch.
 struct Block {
   std::int64_t begin;
   std::int64_t end;
@@ -112,23 +116,26 @@ struct Block {
 
 class Blocks {
  public:
-  Blocks(const std::int32_t* tokens, std::int64_t size) : tokens_(tokens), size_(size) {}
+  Blocks(const std::int32_t* tokens, std::int64_t size, std::int64_t position)
+      : tokens_(tokens), size_(size), before_(position % Word2Vec::piece_alignment) {}
 
-  std::int64_t count() const { return (size_ + block_size - 1) / block_size; }
+  std::int64_t count() const { return size_ == 0 ? 0 : (before_ + size_ + block_size - 1) / block_size; }
+  // Those before the call's first token are empty.
   Block operator[](std::int64_t block) const {
-    return {sentence_from(block * block_size), sentence_from((block + 1) * block_size)};
+    return {sentence_from(block * block_size - before_), sentence_from((block + 1) * block_size - before_)};
   }
 
  private:
   // The first beginning of a sentence at or after `at`.
   std::int64_t sentence_from(std::int64_t at) const {
-    if (at == 0) return 0;
+    if (at <= 0) return 0;
     while (at < size_ && tokens_[at - 1] >= 0) ++at;
     return std::min(at, size_);
   }
 
   const std::int32_t* tokens_;
   std::int64_t size_;
+  std::int64_t before_;  // tokens of the epoch between the beginning of the round and this call
 };
 
 // Runs task(worker) for worker 0 on this thread and the others on threads of their own, and throws what one of them
@@ -195,7 +202,7 @@ class Schedule {
 
 Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& kernels, const std::int32_t* tokens,
                              std::int64_t size, const Word2VecTraining& training, int workers) {
-  const Blocks blocks(tokens, size);
+  const Blocks blocks(tokens, size, training.position);
   Schedule schedule(training, size);
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> stop{false};
@@ -242,7 +249,7 @@ Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& ker
 
 Word2VecResult train_deterministic(const Model& model, const cpu::Word2VecKernels& kernels, const std::int32_t* tokens,
                                    std::int64_t size, const Word2VecTraining& training, int workers) {
-  const Blocks blocks(tokens, size);
+  const Blocks blocks(tokens, size, training.position);
   Schedule schedule(training, size);
   Word2VecResult result;
   struct Shard {
