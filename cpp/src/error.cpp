@@ -9,6 +9,7 @@ DTypeError::~DTypeError() = default;
 DeviceError::~DeviceError() = default;
 ValueError::~ValueError() = default;
 IoError::~IoError() = default;
+EofError::~EofError() = default;
 Cancelled::~Cancelled() = default;
 
 }  // namespace convec

@@ -17,5 +17,6 @@ void register_random(pybind11::module_& module);
 void register_network(pybind11::module_& module);
 void register_serialize(pybind11::module_& module);
 void register_word2vec(pybind11::module_& module);
+void register_vectors(pybind11::module_& module);
 
 }  // namespace convec::python

@@ -18,6 +18,8 @@ void translate(std::exception_ptr error) {
     PyErr_SetString(PyExc_ValueError, e.what());
   } catch (const convec::ValueError& e) {
     PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const convec::EofError& e) {
+    PyErr_SetString(PyExc_EOFError, e.what());
   } catch (const convec::IoError& e) {
     // With a code, Python chooses the subclass: FileNotFoundError, PermissionError, ...
     const py::object arguments =
@@ -45,4 +47,5 @@ PYBIND11_MODULE(_core, module) {
   convec::python::register_network(module);
   convec::python::register_serialize(module);
   convec::python::register_word2vec(module);
+  convec::python::register_vectors(module);
 }

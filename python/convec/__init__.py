@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         winograd,
     )
     from convec.layers import Input
-    from convec.models import Sequential
+    from convec.models import KeyedVectors, Sequential
 
 _SUBMODULES = frozenset(
     {
@@ -58,6 +58,7 @@ _SUBMODULES = frozenset(
 )
 _ATTRIBUTES = {
     "Input": "convec.layers",
+    "KeyedVectors": "convec.models",
     "Sequential": "convec.models",
     **dict.fromkeys(
         (
@@ -78,6 +79,7 @@ _ATTRIBUTES = {
 
 __all__ = [
     "Input",
+    "KeyedVectors",
     "Sequential",
     "__version__",
     "activations",

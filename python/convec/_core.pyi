@@ -6,7 +6,8 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Network', 'Word2VecTrainer', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'sum_of_squares', 'winograd']
+import typing_extensions
+__all__: list[str] = ['Network', 'Word2VecReader', 'Word2VecTrainer', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
 class Network:
     """
     A compiled Sequential network; see convec.models.Sequential.
@@ -146,6 +147,36 @@ class Word2VecTrainer:
         """
         The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.
         """
+class Word2VecReader:
+    """
+    Reads the word2vec formats block by block.
+    """
+    def __init__(self, *, binary: bool, no_header: bool, limit: int, float64: bool, size: int) -> None:
+        ...
+    def read(self, block: typing_extensions.Buffer, begin: int, end: int, last: bool) -> int:
+        """
+        Reads from bytes [begin, end) of a block what is whole; the number of bytes consumed.
+        """
+    def take_vectors(self, float64: bool) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        The vectors read; once.
+        """
+    def words(self, encoding: str, errors: str) -> list[str]:
+        """
+        The words read.
+        """
+    @property
+    def dim(self) -> int:
+        ...
+    @property
+    def done(self) -> bool:
+        ...
+    @property
+    def promised(self) -> int:
+        ...
+    @property
+    def rows(self) -> int:
+        ...
 def activation(input: typing.Any, name: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def activation_backward(grad_output: typing.Any, input: typing.Any, name: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
@@ -178,6 +209,10 @@ def current_isa() -> str:
     """
     Instruction-set level in use.
     """
+def decode_strings(text: typing.Any, ends: typing.Any) -> list[str]:
+    """
+    Strings out of their UTF-8 one after the other, and where each ends.
+    """
 def dense(input: typing.Any, weights: typing.Any, bias: typing.Any, activation: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def dense_backward_input(grad_output: typing.Any, weights: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
@@ -204,6 +239,22 @@ def max_pool2d_backward(grad_output: typing.Any, input: typing.Any, pool_size: t
     ...
 def metric(name: str, predictions: typing.Any, targets: typing.Any, k: int, threshold: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
+def multiplicative_similarities(vectors: typing.Any, norms: typing.Any, positive: typing.Any, negative: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    The multiplicative combination of similarities to several vectors, one a row.
+    """
+def near_spellings(wanted: str, keys: list[typing.Any], count: int) -> list[int]:
+    """
+    Indices of the keys that look most like another.
+    """
+def nearest_multiplicative(vectors: typing.Any, norms: typing.Any, positive: typing.Any, negative: typing.Any, *, topn: int, begin: int, end: int, excluded: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] = []) -> tuple[typing.Any, ...]:
+    """
+    Rows with the largest multiplicative similarities, and these.
+    """
+def nearest_vectors(vectors: typing.Any, norms: typing.Any, queries: typing.Any, *, topn: int, begin: int, end: int, excluded: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]] = []) -> tuple[typing.Any, ...]:
+    """
+    Rows of [begin, end) most similar to each query, and the similarities: two (queries, topn) arrays; -1 and NaN where there are fewer.
+    """
 def num_threads() -> int:
     """
     Threads used by ops on the CPU.
@@ -212,6 +263,10 @@ def optimizer_slot_count(optimizer: str, settings: dict[str, typing.Any]) -> int
     ...
 def optimizer_step(optimizer: str, parameter: typing.Any, gradient: typing.Any, slots: collections.abc.Sequence[typing.Any], iteration: int, settings: dict[str, typing.Any], gradient_scale: float) -> None:
     ...
+def pearson_correlation(x: typing.Any, y: typing.Any) -> tuple[typing.Any, ...]:
+    """
+    Pearson's correlation and its two-sided p-value.
+    """
 def pointwise_loss(loss: str, predictions: typing.Any, targets: typing.Any, from_logits: bool, label_smoothing: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def pointwise_loss_backward(loss: str, grad_losses: typing.Any, predictions: typing.Any, targets: typing.Any, from_logits: bool, label_smoothing: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
@@ -266,10 +321,26 @@ def softmax_cross_entropy(logits: typing.Any, labels: typing.Any, from_logits: b
     ...
 def softmax_cross_entropy_backward(grad_losses: typing.Any, logits: typing.Any, labels: typing.Any, from_logits: bool, label_smoothing: float, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
+def spearman_correlation(x: typing.Any, y: typing.Any) -> tuple[typing.Any, ...]:
+    """
+    Spearman's rank correlation and its two-sided p-value.
+    """
 def sum_of_squares(array: typing.Any) -> float:
     ...
+def vector_norms(vectors: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Euclidean norms of the rows.
+    """
+def vector_similarities(vectors: typing.Any, norms: typing.Any, queries: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Dot products of queries and rows, divided by the rows' norms unless those are None: (queries, rows).
+    """
 def winograd() -> bool:
     """
     Whether 3 x 3 convolutions may run by Winograd's minimal filtering.
+    """
+def write_word2vec(vectors: typing.Any, words: list[str], order: typing.Any, sink: collections.abc.Callable[[typing_extensions.Buffer], typing.Any], *, binary: bool, header: bool, total: int, prefix: str) -> None:
+    """
+    Passes rows in an order to sink(memoryview) in a word2vec format.
     """
 __version__: str = '0.1.0'

@@ -57,6 +57,13 @@ class CONVEC_API IoError : public Error {
   int code_;
 };
 
+/// A file ends before what it promises to hold. Python: EOFError.
+class CONVEC_API EofError : public IoError {
+ public:
+  using IoError::IoError;
+  ~EofError() override;
+};
+
 /// The caller's progress callback asked to stop. Python: whatever the callback raised.
 class CONVEC_API Cancelled : public Error {
  public:

@@ -1,7 +1,30 @@
-"""Models, as ``keras.models``."""
+"""Models, as ``keras.models`` and ``gensim.models``; each is loaded when it is first used."""
 
 from __future__ import annotations
 
-from convec.models.sequential import Sequential
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Sequential"]
+if TYPE_CHECKING:
+    from convec.models import keyedvectors
+    from convec.models.keyedvectors import KeyedVectors
+    from convec.models.sequential import Sequential
+
+_SUBMODULES = frozenset({"keyedvectors"})
+_ATTRIBUTES = {"KeyedVectors": "convec.models.keyedvectors", "Sequential": "convec.models.sequential"}
+
+__all__ = ["KeyedVectors", "Sequential", "keyedvectors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"convec.models.{name}")
+    if name in _ATTRIBUTES:
+        value = getattr(importlib.import_module(_ATTRIBUTES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'convec.models' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,7 @@
 #include "cpu/kernels/optimizer.hpp"
 #include "cpu/kernels/pack.hpp"
 #include "cpu/kernels/pool2d.hpp"
+#include "cpu/kernels/vectors.hpp"
 #include "cpu/kernels/winograd.hpp"
 #include "cpu/kernels/word2vec.hpp"
 
@@ -29,6 +30,7 @@ struct KernelTable {
   BatchNormKernels batch_norm;
   OptimizerKernels optimizer;
   Word2VecKernels word2vec;
+  VectorKernels vectors;
 };
 
 namespace isa_baseline {

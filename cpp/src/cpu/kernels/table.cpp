@@ -13,6 +13,7 @@ void fill_loss(LossKernels& kernels);
 void fill_batch_norm(BatchNormKernels& kernels);
 void fill_optimizer(OptimizerKernels& kernels);
 void fill_word2vec(Word2VecKernels& kernels);
+void fill_vectors(VectorKernels& kernels);
 
 void fill_table(KernelTable& table) {
   fill_gemm(table.gemm);
@@ -25,6 +26,7 @@ void fill_table(KernelTable& table) {
   fill_batch_norm(table.batch_norm);
   fill_optimizer(table.optimizer);
   fill_word2vec(table.word2vec);
+  fill_vectors(table.vectors);
 }
 
 }  // namespace convec::cpu::CONVEC_ISA_NAMESPACE

@@ -1,0 +1,195 @@
+"""The file formats of the original word2vec tool, for :class:`convec.models.KeyedVectors`."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import mmap
+import os
+import secrets
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from convec import _core
+
+# Bytes that are parsed at a time: many tasks for the threads, few enough that Ctrl-C is heard at once.
+_BLOCK = 1 << 25
+_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+PathLike = str | os.PathLike[str]
+
+
+class Word2VecContent(NamedTuple):
+    """What a file holds."""
+
+    words: list[str]
+    vectors: NDArray[Any]
+    promised: int
+    """Vectors the header promises, duplicates included."""
+
+
+def open_binary(path: PathLike, mode: str = "rb") -> IO[bytes]:
+    """Opens a file, a compressed one (.gz, .bz2, .xz) as if it were not."""
+    opener = _COMPRESSED.get(Path(path).suffix)
+    return cast("IO[bytes]", open(path, mode) if opener is None else opener(path, mode))  # noqa: PTH123
+
+
+def read_word2vec(
+    source: PathLike | BinaryIO,
+    *,
+    binary: bool,
+    no_header: bool = False,
+    limit: int | None = None,
+    encoding: str = "utf8",
+    unicode_errors: str = "strict",
+    datatype: DTypeLike = np.float32,
+    check_size: Callable[[int], None] | None = None,
+) -> Word2VecContent:
+    """Reads a file in a word2vec format.
+
+    Args:
+        source: path, also of a .gz, .bz2 or .xz file, or a binary file object.
+        binary: the vectors are bytes instead of text.
+        no_header: the file does not start with its number of vectors and their size.
+        limit: vectors to read.
+        encoding: of the words.
+        unicode_errors: what to do with bytes that are not of that encoding.
+        datatype: of the vectors returned.
+        check_size: called with the size of the vectors once it is known; may raise.
+
+    Raises:
+        ValueError: the file is malformed.
+        EOFError: the file ends early.
+        OSError: the file cannot be read, or its compression is damaged.
+        NotImplementedError: ``no_header`` with ``binary``, as in gensim.
+    """
+    if binary and no_header:
+        raise NotImplementedError("no_header only available for text-format files")
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit is {limit}, but must be at least 1, or None for all vectors")
+    dtype = np.dtype(datatype)
+    if dtype.kind != "f":
+        raise ValueError(f"datatype is {datatype!r}, but must be a floating-point type, such as numpy.float32")
+    # Text is rounded once: to float32, or through float64 to anything else.
+    float64 = not binary and dtype != np.float32
+    named = isinstance(source, (str, os.PathLike))
+    plain = named and Path(source).suffix not in _COMPRESSED and Path(source).is_file()  # type: ignore[arg-type]
+    size = Path(source).stat().st_size if plain else -1  # type: ignore[arg-type]
+    reader = _core.Word2VecReader(binary=binary, no_header=no_header, limit=limit or -1, float64=float64, size=size)
+    checked = check_size is None
+
+    def feed(block: Any, begin: int, end: int, last: bool) -> int:
+        nonlocal checked
+        used = reader.read(block, begin, end, last)
+        if not checked and reader.dim and check_size is not None:
+            check_size(reader.dim)
+            checked = True
+        return used
+
+    try:
+        if size > 0:
+            with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:  # type: ignore[arg-type]  # noqa: PTH123
+                _feed_mapped(mapped, feed, reader)
+        elif named:
+            with open_binary(source) as stream:  # type: ignore[arg-type]
+                _feed_stream(stream, feed, reader)
+        else:
+            _feed_stream(cast("BinaryIO", source), feed, reader)
+    except UnicodeError:
+        raise
+    except (ValueError, EOFError) as error:
+        raise type(error)(f"{_name_of(source)}: {error}") from None
+    except (zlib.error, lzma.LZMAError) as error:
+        raise OSError(f"{_name_of(source)}: the compressed data is damaged: {error}") from None
+    words = reader.words(encoding, unicode_errors)
+    return Word2VecContent(words, reader.take_vectors(float64).astype(dtype, copy=False), reader.promised)
+
+
+def _name_of(source: Any) -> str:
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, "name", source))
+
+
+def _feed_mapped(mapped: mmap.mmap, feed: Callable[[Any, int, int, bool], int], reader: _core.Word2VecReader) -> None:
+    begin, step, size = 0, _BLOCK, len(mapped)
+    while not reader.done:
+        end = min(begin + step, size)
+        used = feed(mapped, begin, end, end == size)
+        # Nothing whole in the block: a larger one.
+        step = _BLOCK if used else 2 * step
+        begin += used
+
+
+def _feed_stream(stream: Any, feed: Callable[[Any, int, int, bool], int], reader: _core.Word2VecReader) -> None:
+    rest = b""
+    step = _BLOCK
+    while not reader.done:
+        fresh = stream.read(step)
+        block = rest + fresh
+        used = feed(block, 0, len(block), not fresh)
+        step = _BLOCK if used else max(_BLOCK, len(block))
+        rest = block[used:]
+
+
+def write_word2vec(
+    target: PathLike,
+    vectors: NDArray[np.float32],
+    words: list[str],
+    order: NDArray[np.int64],
+    *,
+    binary: bool,
+    header: bool,
+    total: int,
+    prefix: str,
+    append: bool,
+) -> None:
+    """Writes rows of ``vectors``, in an order, to a file in a word2vec format (.gz, .bz2 and .xz are compressed).
+
+    The file is complete or left as it was.
+
+    Raises:
+        ValueError: a word or the prefix holds a space or a line break.
+        OSError: the file cannot be written.
+    """
+    with replacing(target, append=append) as file:
+        _core.write_word2vec(
+            vectors, words, order, file.write, binary=binary, header=header, total=total, prefix=prefix
+        )
+
+
+@contextmanager
+def replacing(target: PathLike, *, append: bool = False) -> Iterator[IO[bytes]]:
+    """A file object whose content becomes the file ``target`` when all went well.
+
+    With ``append`` it is added to the end of the file, which is cut back to what it was when something fails.
+    """
+    path = Path(os.path.realpath(target))
+    if append and path.exists():
+        before = path.stat().st_size
+        try:
+            with open_binary(path, "ab") as file:
+                yield file
+        except BaseException:
+            os.truncate(path, before)
+            raise
+        return
+    if path.exists() and not path.is_file():  # a pipe or a device
+        with open_binary(path, "wb") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{path.suffix}")
+    try:
+        with open_binary(temporary, "xb") as file:
+            yield file
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o7777)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
