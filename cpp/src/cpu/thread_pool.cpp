@@ -1,11 +1,14 @@
 #include "cpu/thread_pool.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -31,9 +34,11 @@ namespace cpu {
 namespace {
 
 constexpr int most_threads = 1024;
-// A worker that finds nothing to do looks this often before it sleeps: about 50 us, longer than the pause between two
-// ops of a training step, short enough not to disturb a busy neighbour.
-constexpr int spins_before_sleep = 1000;
+// A worker that finds nothing to do looks for work this long before it sleeps: longer than the pause between two ops of
+// a training step, short enough not to disturb a busy neighbour. In time, for a pause instruction takes 40 to 140
+// cycles.
+constexpr std::chrono::microseconds time_before_sleep{50};
+constexpr int spins_between_looks_at_the_clock = 32;
 
 void pause_briefly() noexcept {
 #if defined(__x86_64__)
@@ -59,11 +64,15 @@ int threads_at_start() {
   return processors_allowed() < most_threads ? processors_allowed() : most_threads;
 }
 
-// A region is described by job_; state_ says whether it is open to workers and how many are inside. A worker joins by
-// a compare-and-swap on an open state, so one that wakes late finds the region closed and is never waited for.
+// A region is described by job_ and shares_; state_ says whether it is open to workers and how many are inside. A
+// worker joins by a compare-and-swap on an open state, so one that wakes late finds the region closed and is never
+// waited for.
+//
+// Tasks are dealt out as one run of neighbours a worker, who then helps the others. Ops number their tasks by image, so
+// that an image stays with one processor, and in its cache, from layer to layer.
 class Pool {
  public:
-  explicit Pool(int threads) {
+  explicit Pool(int threads) : shares_(new Share[static_cast<std::size_t>(threads)]) {
     for (int worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { work(worker); });
   }
 
@@ -79,10 +88,15 @@ class Pool {
   int size() const noexcept { return static_cast<int>(threads_.size()) + 1; }
 
   void run(std::int64_t count, TaskFunction function, void* closure) {
-    job_.count = count;
+    job_.shares = static_cast<int>(std::min<std::int64_t>(size(), count));
     job_.function = function;
     job_.closure = closure;
-    job_.next.store(0, std::memory_order_relaxed);
+    std::int64_t begin = 0;
+    for (int i = 0; i < job_.shares; ++i) {
+      shares_[i].next.store(begin, std::memory_order_relaxed);
+      begin += count / job_.shares + (i < count % job_.shares ? 1 : 0);
+      shares_[i].end = begin;
+    }
     state_.fetch_add(open_bit);  // sequentially consistent: pairs with the sleepers' check
     if (sleepers_.load() > 0) wake_all();
     run_tasks(0);
@@ -101,27 +115,35 @@ class Pool {
   static constexpr std::uint64_t inside_mask = open_bit - 1;
 
   struct Job {
-    std::int64_t count = 0;
+    int shares = 0;
     TaskFunction function = nullptr;
     void* closure = nullptr;
-    alignas(64) std::atomic<std::int64_t> next{0};
     std::atomic<bool> failed{false};
     std::mutex error_mutex;
     std::exception_ptr error;
   };
 
+  // Tasks [next, end).
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+
   void run_tasks(int worker) {
     try {
-      for (;;) {
-        const std::int64_t index = job_.next.fetch_add(1, std::memory_order_relaxed);
-        if (index >= job_.count) return;
-        job_.function(job_.closure, index, worker);
+      for (int i = 0; i < job_.shares; ++i) {
+        Share& share = shares_[(worker + i) % job_.shares];
+        for (;;) {
+          const std::int64_t index = share.next.fetch_add(1, std::memory_order_relaxed);
+          if (index >= share.end) break;
+          job_.function(job_.closure, index, worker);
+        }
       }
     } catch (...) {
       const std::lock_guard<std::mutex> lock(job_.error_mutex);
       if (!job_.error) job_.error = std::current_exception();
       job_.failed.store(true, std::memory_order_relaxed);
-      job_.next.store(job_.count, std::memory_order_relaxed);
+      for (int i = 0; i < job_.shares; ++i) shares_[i].next.store(shares_[i].end, std::memory_order_relaxed);
     }
   }
 
@@ -133,19 +155,22 @@ class Pool {
   }
 
   void work(int worker) {
+    using Clock = std::chrono::steady_clock;
     const FlushDenormals flush;
+    Clock::time_point idle_since = Clock::now();
     int spins = 0;
     while (!stop_.load(std::memory_order_relaxed)) {
       if (try_join()) {
         run_tasks(worker);
         state_.fetch_sub(1, std::memory_order_acq_rel);
+        idle_since = Clock::now();
         spins = 0;
-      } else if (++spins < spins_before_sleep) {
-        pause_briefly();
-      } else {
-        sleep();
-        spins = 0;
+        continue;
       }
+      pause_briefly();
+      if (++spins % spins_between_looks_at_the_clock != 0 || Clock::now() - idle_since < time_before_sleep) continue;
+      sleep();
+      idle_since = Clock::now();
     }
   }
 
@@ -163,6 +188,7 @@ class Pool {
   }
 
   Job job_;
+  std::unique_ptr<Share[]> shares_;
   alignas(64) std::atomic<std::uint64_t> state_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};

@@ -1,4 +1,4 @@
-// The library's own thread pool: one parallel region at a time, tasks handed out by an atomic counter.
+// The library's own thread pool: one parallel region at a time, neighbouring tasks to the same worker.
 #pragma once
 
 #include <cstdint>
