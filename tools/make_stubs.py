@@ -25,6 +25,7 @@ def generate() -> str:
     text = re.sub(r"\btuple\b(?!\[)", "tuple[typing.Any, ...]", text)
     text = re.sub(r"-> list\b(?!\[)", "-> list[typing.Any]", text)
     text = re.sub(r"\bcollections\.abc\.Sequence\b(?!\[)", "collections.abc.Sequence[typing.Any]", text)
+    text = re.sub(r"\bos\.PathLike\b(?!\[)", "os.PathLike[str]", text)
     # Arguments take whatever the binding checks itself; results are arrays of float32.
     text = re.sub(r"numpy\.ndarray(\[[^\n]*?\]\])?", "numpy.typing.NDArray[numpy.float32]", text)
     text = re.sub(r": typing\.SupportsInt( \| typing\.SupportsIndex)?", ": int", text)

@@ -45,6 +45,7 @@ PYBIND11_MODULE(_core, module) {
   convec::python::register_optimizer(module);
   convec::python::register_random(module);
   convec::python::register_network(module);
+  convec::python::register_corpus(module);
   convec::python::register_serialize(module);
   convec::python::register_word2vec(module);
   convec::python::register_vectors(module);

@@ -5,9 +5,10 @@ from __future__ import annotations
 import collections.abc
 import numpy
 import numpy.typing
+import os
 import typing
 import typing_extensions
-__all__: list[str] = ['Network', 'Word2VecReader', 'Word2VecTrainer', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+__all__: list[str] = ['Corpus', 'CorpusEncoder', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
 class Network:
     """
     A compiled Sequential network; see convec.models.Sequential.
@@ -98,6 +99,165 @@ class Network:
     @property
     def output_shape(self) -> tuple[typing.Any, ...]:
         ...
+class Vocabulary:
+    """
+    Words with ids from 0 on and their counts.
+    """
+    def __init__(self, words: typing.Any, counts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> None:
+        """
+        From distinct str and their int64 counts; ids in this order.
+        """
+    def __len__(self) -> int:
+        ...
+    def counts(self) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        The counts by id, int64.
+        """
+    def find(self, word: typing.Any) -> int:
+        """
+        The id of a word, or -1.
+        """
+    def words(self) -> list[str]:
+        """
+        The words by id. Bytes that are not UTF-8 are lone surrogates ('surrogateescape').
+        """
+    @property
+    def total_count(self) -> int:
+        """
+        Sum of the counts.
+        """
+class Corpus:
+    """
+    Ids of words, every sentence followed by -1.
+    """
+    def __len__(self) -> int:
+        ...
+    def tokens(self) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        The ids: a read-only int32 array.
+        """
+    @property
+    def raw_words(self) -> int:
+        """
+        All words of the text.
+        """
+    @property
+    def sentences(self) -> int:
+        """
+        Sentences after cutting.
+        """
+    @property
+    def spilled(self) -> bool:
+        """
+        Whether the ids live in a temporary file.
+        """
+    @property
+    def words(self) -> int:
+        """
+        Words that are in the vocabulary.
+        """
+class WordCounter:
+    """
+    Counts words in files, pieces of text and lists of words.
+    """
+    def __init__(self, *, max_vocab_size: int = 0, prune_rule: typing.Any = None, keep_ids: bool = True, memory_limit: int = -1) -> None:
+        """
+        prune_rule(word, count, min_reduce) tells whether a word stays when max_vocab_size is exceeded.
+        """
+    def __len__(self) -> int:
+        ...
+    def corpus(self, vocabulary: Vocabulary, *, memory_limit: int = -1, spill_directory: str = '') -> Corpus:
+        """
+        What was counted as ids; the kept ids are used up by it.
+        """
+    def count_file(self, path: os.PathLike[str] | str | bytes, *, max_sentence_length: int = 10000, max_lines: int = -1, lines: bool = True, progress: typing.Any = None, progress_interval: float = 0.1) -> None:
+        """
+        Reads a text file with all threads. progress(bytes, total_bytes, raw_words, sentences) is called now and then.
+        """
+    def count_sentences(self, sentences: typing.Any, max_sentence_length: int = 10000) -> None:
+        """
+        Takes an iterable of lists of str; an empty list is a sentence, too.
+        """
+    def counts(self) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        Their counts, int64.
+        """
+    def effective_min_count(self, min_count: int = 5, max_final_vocab: int = 0) -> int:
+        """
+        The min_count that vocabulary() will use.
+        """
+    def end_text(self) -> None:
+        """
+        Ends the text that was fed.
+        """
+    def feed(self, text: typing_extensions.Buffer, *, max_sentence_length: int = 10000, max_lines: int = -1, lines: bool = True, progress: typing.Any = None, progress_interval: float = 0.1) -> None:
+        """
+        Takes a piece of a text that comes in pieces; end_text() ends it. Options of the first piece hold.
+        """
+    def vocabulary(self, min_count: int = 5, max_final_vocab: int = 0, sorted: bool = True) -> Vocabulary:
+        """
+        The words that occur at least min_count times.
+        """
+    def words(self) -> list[str]:
+        """
+        Every distinct word, by first appearance.
+        """
+    @property
+    def has_corpus(self) -> bool:
+        """
+        Whether corpus() is possible.
+        """
+    @property
+    def min_reduce(self) -> int:
+        """
+        1 plus the number of prunings.
+        """
+    @property
+    def raw_words(self) -> int:
+        """
+        Words counted.
+        """
+    @property
+    def sentences(self) -> int:
+        """
+        Sentences ended.
+        """
+    @property
+    def text_complete(self) -> bool:
+        """
+        Whether max_lines have been fed.
+        """
+class CorpusEncoder:
+    """
+    Encodes files, pieces of text and lists of words.
+    """
+    def __init__(self, vocabulary: Vocabulary, *, memory_limit: int = -1, spill_directory: str = '') -> None:
+        ...
+    def add_file(self, path: os.PathLike[str] | str | bytes, *, max_sentence_length: int = 10000, max_lines: int = -1, lines: bool = True, progress: typing.Any = None, progress_interval: float = 0.1) -> None:
+        """
+        Reads a text file with all threads. progress(bytes, total_bytes, raw_words, sentences) is called now and then.
+        """
+    def add_sentences(self, sentences: typing.Any, max_sentence_length: int = 10000) -> None:
+        """
+        Takes an iterable of lists of str; an empty list is a sentence, too.
+        """
+    def end_text(self) -> None:
+        """
+        Ends the text that was fed.
+        """
+    def feed(self, text: typing_extensions.Buffer, *, max_sentence_length: int = 10000, max_lines: int = -1, lines: bool = True, progress: typing.Any = None, progress_interval: float = 0.1) -> None:
+        """
+        Takes a piece of a text that comes in pieces; end_text() ends it. Options of the first piece hold.
+        """
+    def finish(self) -> Corpus:
+        """
+        The corpus so far; the encoder is empty then.
+        """
+    @property
+    def text_complete(self) -> bool:
+        """
+        Whether max_lines have been fed.
+        """
 class Word2VecTrainer:
     """
     The tables of a Word2Vec model; see convec.models.Word2Vec.
@@ -225,6 +385,10 @@ def detected_isa() -> str:
     """
 def dropout(input: typing.Any, rate: float, seed: int, offset: int, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
+def encode_sentences(vocabulary: Vocabulary, sentences: typing.Any, max_sentence_length: int = 10000) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    Ids of an iterable of lists of str as a read-only int32 array: -1 after every sentence, empty ones included, and after every max_sentence_length words.
+    """
 def global_average_pool2d(input: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def global_average_pool2d_backward(grad_output: typing.Any, input_shape: collections.abc.Sequence[typing.Any], out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:

@@ -1,0 +1,315 @@
+"""From corpora to words and ids: text files, compressed or not, and iterables of token lists."""
+
+from __future__ import annotations
+
+import errno
+import operator
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias, cast
+
+import numpy as np
+
+from convec import _core
+
+__all__ = [
+    "COMPRESSED_EXTENSIONS",
+    "MAX_WORDS_IN_BATCH",
+    "RULE_DEFAULT",
+    "RULE_DISCARD",
+    "RULE_KEEP",
+    "Progress",
+    "TextSource",
+    "TrimRule",
+    "count_corpus",
+    "decode_line",
+    "encode_corpus",
+    "keep_vocab_item",
+    "open_text",
+    "select_vocabulary",
+    "text_source",
+]
+
+# gensim's limit: longer sentences are cut.
+MAX_WORDS_IN_BATCH = 10000
+
+# What a trim rule returns (gensim.utils).
+RULE_DEFAULT = 0
+RULE_DISCARD = 1
+RULE_KEEP = 2
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+# rule(word, count, min_count) -> RULE_DEFAULT, RULE_DISCARD or RULE_KEEP
+TrimRule: TypeAlias = Callable[[str, int, int], int]
+# progress(bytes read, bytes known of, raw words, sentences)
+Progress: TypeAlias = Callable[[int, int, int, int], object]
+
+_FEED_BYTES = 1 << 22
+
+
+def _open_gzip(path: str) -> IO[bytes]:
+    import gzip
+
+    return cast("IO[bytes]", gzip.open(path, "rb"))
+
+
+def _open_bz2(path: str) -> IO[bytes]:
+    import bz2
+
+    return bz2.open(path, "rb")
+
+
+def _open_lzma(path: str) -> IO[bytes]:
+    import lzma
+
+    return lzma.open(path, "rb")
+
+
+def _open_zstd(path: str) -> IO[bytes]:
+    import importlib
+
+    for module in ("compression.zstd", "zstandard"):  # the first comes with Python 3.14
+        try:
+            return cast("IO[bytes]", importlib.import_module(module).open(path, "rb"))
+        except ModuleNotFoundError:
+            continue
+    raise ImportError(f"{path}: .zst files need Python 3.14 or the package zstandard: pip install 'convec[zstd]'")
+
+
+_OPENERS: dict[str, Callable[[str], IO[bytes]]] = {
+    ".gz": _open_gzip,
+    ".bz2": _open_bz2,
+    ".xz": _open_lzma,
+    ".lzma": _open_lzma,
+    ".zst": _open_zstd,
+}
+COMPRESSED_EXTENSIONS = tuple(_OPENERS)
+
+
+def _check_readable(path: str) -> None:
+    """Raises the operating system's own OSError (FileNotFoundError, PermissionError, ...) for what cannot be read."""
+    error = 0
+    if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116  # a path may be bytes that are not UTF-8
+        error = errno.EISDIR
+    elif not os.access(path, os.R_OK):
+        error = errno.EACCES
+    if error:
+        raise OSError(error, os.strerror(error), path)
+
+
+def open_text(path: StrPath) -> IO[bytes]:
+    """Opens a text file for reading bytes; ``.gz``, ``.bz2``, ``.xz``, ``.lzma`` and ``.zst`` are decompressed.
+
+    Raises:
+        OSError: the file cannot be read.
+        ImportError: a ``.zst`` file, Python before 3.14 and no package ``zstandard``.
+    """
+    name = os.fspath(path)
+    _check_readable(name)
+    opener = _OPENERS.get(Path(name).suffix.lower())
+    return Path(name).open("rb") if opener is None else opener(name)
+
+
+def decode_line(line: str | bytes) -> str:
+    """A line of text as ``str``; bytes that are not UTF-8 become lone surrogates (``surrogateescape``)."""
+    return line if isinstance(line, str) else line.decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Text files that C++ can read itself.
+
+    Attributes:
+        paths: the files, read one after the other; see :func:`open_text` for the compressed ones.
+        max_sentence_length: longer sentences are cut.
+        limit: only so many lines of each file.
+        lines: one sentence a line; False: line ends are white space, and each file is one sentence, cut.
+    """
+
+    paths: tuple[str, ...]
+    max_sentence_length: int = MAX_WORDS_IN_BATCH
+    limit: int | None = None
+    lines: bool = True
+
+
+def text_source(corpus: object) -> TextSource | None:
+    """The files behind a corpus, or None where it has to be iterated over.
+
+    That is a :class:`TextSource` itself, or what a method ``_text_source()`` returns (see
+    :class:`convec.models.sentences.LineSentence`).
+    """
+    if isinstance(corpus, TextSource):
+        return corpus
+    method = getattr(corpus, "_text_source", None)
+    source = method() if callable(method) else None
+    return source if isinstance(source, TextSource) else None
+
+
+def _read_compressed(reader: _core.WordCounter | _core.CorpusEncoder, path: str, options: dict[str, Any]) -> None:
+    with open_text(path) as file:
+        reader.feed(b"", **options)
+        while not reader.text_complete:
+            try:
+                text = file.read(_FEED_BYTES)
+            except MemoryError:
+                raise
+            except Exception as error:  # each decompressor has errors of its own for a file that is damaged
+                raise OSError(f"{path}: cannot decompress the text file: {error}") from error
+            if not text:
+                break
+            reader.feed(text, **options)
+        reader.end_text()
+
+
+def _read_files(
+    reader: _core.WordCounter | _core.CorpusEncoder, source: TextSource, progress: Progress | None, interval: float
+) -> None:
+    limit = -1 if source.limit is None else operator.index(source.limit)
+    if source.limit is not None and limit < 0:
+        raise ValueError(f"limit is {source.limit}, but must be None or at least 0")
+    options: dict[str, Any] = {
+        "max_sentence_length": source.max_sentence_length,
+        "max_lines": limit,
+        "lines": source.lines,
+        "progress": progress,
+        "progress_interval": interval,
+    }
+    for path in source.paths:
+        _check_readable(path)
+        if Path(path).suffix.lower() in _OPENERS:
+            _read_compressed(reader, path, options)
+        elif isinstance(reader, _core.WordCounter):
+            reader.count_file(path, **options)
+        else:
+            reader.add_file(path, **options)
+
+
+def count_corpus(
+    corpus: object,
+    *,
+    max_vocab_size: int | None = None,
+    trim_rule: TrimRule | None = None,
+    keep_ids: bool = True,
+    memory_limit: int = -1,
+    progress: Progress | None = None,
+    progress_interval: float = 0.1,
+) -> _core.WordCounter:
+    """Counts the words of a corpus with all threads.
+
+    Args:
+        corpus: what :func:`text_source` knows, or an iterable of lists of ``str``.
+        max_vocab_size: prune rare words whenever there are more words than this, as gensim; None or 0: never.
+        trim_rule: decides about pruning, as gensim's ``trim_rule``; called with ``min_reduce`` for its ``min_count``.
+        keep_ids: keep what is needed for ``WordCounter.corpus()``, 4 bytes a word.
+        memory_limit: bytes that may take; below 0: half of the free memory.
+        progress: called with bytes read, bytes known of, raw words and sentences, now and then (files only).
+        progress_interval: seconds between calls.
+
+    Returns:
+        The counter; its ``has_corpus`` tells whether ids were kept.
+
+    Raises:
+        OSError: a file cannot be read, or is damaged.
+        TypeError: the corpus or a sentence of it is of the wrong type; words must be ``str``.
+        ValueError: an option is out of range, or a word longer than 64 MiB.
+        ImportError: see :func:`open_text`.
+    """
+    prune_rule = None
+    if trim_rule is not None:
+
+        def prune_rule(word: str, count: int, min_reduce: int) -> bool:
+            return keep_vocab_item(word, count, min_reduce, trim_rule)
+
+    counter = _core.WordCounter(
+        max_vocab_size=max_vocab_size or 0, prune_rule=prune_rule, keep_ids=keep_ids, memory_limit=memory_limit
+    )
+    source = text_source(corpus)
+    if source is None:
+        counter.count_sentences(corpus)
+    else:
+        _read_files(counter, source, progress, progress_interval)
+    return counter
+
+
+def encode_corpus(
+    corpus: object,
+    vocabulary: _core.Vocabulary,
+    *,
+    memory_limit: int = -1,
+    spill_directory: str = "",
+    progress: Progress | None = None,
+    progress_interval: float = 0.1,
+) -> _core.Corpus:
+    """Encodes a corpus by a vocabulary, with all threads.
+
+    Args:
+        corpus: what :func:`text_source` knows, or an iterable of lists of ``str``.
+        vocabulary: words that are not in it are left out.
+        memory_limit: above so many bytes of ids they live in a temporary file; below 0: half of the free memory.
+        spill_directory: folder of that file; empty: ``TMPDIR``, else ``/var/tmp``, else ``/tmp``.
+        progress: see :func:`count_corpus`.
+        progress_interval: seconds between calls.
+
+    Raises:
+        OSError: a file cannot be read, or the temporary file cannot be written.
+        TypeError, ValueError, ImportError: see :func:`count_corpus`.
+    """
+    encoder = _core.CorpusEncoder(vocabulary, memory_limit=memory_limit, spill_directory=spill_directory)
+    source = text_source(corpus)
+    if source is None:
+        encoder.add_sentences(corpus)
+    else:
+        _read_files(encoder, source, progress, progress_interval)
+    return encoder.finish()
+
+
+def keep_vocab_item(word: str, count: int, min_count: int, trim_rule: TrimRule | None = None) -> bool:
+    """Whether a word stays in the vocabulary (``gensim.utils.keep_vocab_item``).
+
+    Args:
+        word: the word.
+        count: how often it occurs.
+        min_count: words that occur less often go, unless ``trim_rule`` decides otherwise.
+        trim_rule: called with the three; returns :data:`RULE_DEFAULT`, :data:`RULE_DISCARD` or :data:`RULE_KEEP`.
+    """
+    rule = RULE_DEFAULT if trim_rule is None else trim_rule(word, count, min_count)
+    return rule == RULE_KEEP or (rule != RULE_DISCARD and count >= min_count)
+
+
+def select_vocabulary(
+    counter: _core.WordCounter,
+    *,
+    min_count: int = 5,
+    max_final_vocab: int | None = None,
+    sorted_vocab: bool = True,
+    trim_rule: TrimRule | None = None,
+) -> _core.Vocabulary:
+    """The counted words that get an id.
+
+    Args:
+        counter: what was counted.
+        min_count: words that occur less often are left out.
+        max_final_vocab: raise ``min_count`` until at most so many words stay; None or 0: do not.
+        sorted_vocab: ids by descending count, equal counts by first appearance; False: all by first appearance.
+        trim_rule: decides instead of ``min_count``; see :func:`keep_vocab_item`.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    limit = max_final_vocab or 0
+    if trim_rule is None:
+        return counter.vocabulary(min_count, limit, sorted_vocab)
+    least = counter.effective_min_count(min_count, limit)
+    words: Sequence[str] = counter.words()
+    counts = counter.counts()
+    kept = np.fromiter(
+        (keep_vocab_item(word, count, least, trim_rule) for word, count in zip(words, counts.tolist(), strict=True)),
+        dtype=bool,
+        count=len(words),
+    ).nonzero()[0]
+    if sorted_vocab:
+        kept = kept[np.argsort(-counts[kept], kind="stable")]
+    return _core.Vocabulary([words[index] for index in kept.tolist()], counts[kept])
