@@ -1,5 +1,6 @@
 #include "word2vec/text_scanner.hpp"
 
+#include <atomic>
 #include <cstring>
 #include <limits>
 
@@ -56,12 +57,16 @@ TextScanner::Worker& TextScanner::worker(int index) {
   return *worker;
 }
 
+// Each worker gets pieces in the order of the text, whatever the pool's order: so the first occurrence that a worker
+// sees of a word is its first of all.
 template <typename Work>
 void TextScanner::for_pieces(std::int64_t count, Work&& work) {
-  if (sequential())
-    for (std::int64_t index = 0; index < count; ++index) work(index, 0);
-  else
-    cpu::parallel_for(count, work);
+  if (sequential()) {
+    for (std::int64_t number = 0; number < count; ++number) work(number, 0);
+    return;
+  }
+  std::atomic<std::int64_t> next{0};
+  cpu::parallel_for(count, [&](std::int64_t, int index) { work(next.fetch_add(1, std::memory_order_relaxed), index); });
 }
 
 void TextScanner::scan_piece(int index, const char* text, std::int64_t size, std::int64_t position,
