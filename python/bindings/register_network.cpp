@@ -100,7 +100,12 @@ Layer to_layer(Config config) {
   }
   if (kind == "activation") return done(ActivationLayer{activation_of(config)});
   if (kind == "softmax") return done(SoftmaxLayer{});
-  if (kind == "dropout") return done(DropoutLayer{config.get<float>("rate")});
+  if (kind == "dropout") {
+    DropoutLayer layer;
+    layer.rate = config.get<float>("rate");
+    config.set("seed", layer.seed);
+    return done(layer);
+  }
   if (kind == "batch_norm") {
     BatchNormLayer layer;
     config.set("momentum", layer.momentum);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,16 +15,21 @@ _REDRAW_SECONDS = 0.05
 
 
 def resolve_verbose(verbose: int | str) -> int:
-    """0, 1 or 2 for ``'auto'`` (1 on a terminal, 2 into a file), 0, 1, 2, True or False.
+    """0, 1 or 2 for ``'auto'`` (1 on a terminal or in a notebook, 2 into a file), 0, 1, 2, True or False.
 
     Raises:
         ValueError: anything else.
     """
     if verbose == "auto":
-        return 1 if sys.stdout.isatty() else 2
+        return 1 if _redraws(sys.stdout) else 2
     if verbose in (0, 1, 2):
         return int(verbose)
     raise ValueError(f"verbose is {verbose!r}, but must be 'auto', 0, 1 or 2")
+
+
+def _redraws(stream: TextIO) -> bool:
+    """Whether a carriage return goes back to the start of a line there: terminals, notebooks and PyCharm's console."""
+    return stream.isatty() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
 
 
 def _number(value: float) -> str:
@@ -46,7 +52,9 @@ def _clock(seconds: float) -> str:
 
 
 class ProgressBar:
-    """One line: redrawn in place (``verbose`` 1), printed once at the end (2), or never (0).
+    """One line: a bar redrawn in place (``verbose`` 1), plain text printed once at the end (2), or nothing (0).
+
+    Where a line cannot be redrawn, such as in a file, the bar too is printed once, at the end.
 
     Args:
         target: steps in all, or None when nobody knows.
@@ -59,6 +67,7 @@ class ProgressBar:
         self._verbose = verbose
         self._stream = sys.stdout if stream is None else stream
         self._coloured = self._stream.isatty()
+        self._redrawn = _redraws(self._stream)
         self._start = time.monotonic()
         self._drawn = 0.0
         self._shown = 0  # characters of the line on the screen
@@ -66,7 +75,7 @@ class ProgressBar:
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """Shows that ``step`` steps are done, at most every twentieth of a second."""
         now = time.monotonic()
-        if self._verbose == 1 and now - self._drawn >= _REDRAW_SECONDS:
+        if self._verbose == 1 and self._redrawn and now - self._drawn >= _REDRAW_SECONDS:
             self._drawn = now
             self._draw(step, values, now - self._start, finished=False)
 
@@ -106,6 +115,7 @@ class ProgressBar:
         tail = f" {_span(each)}/step" + "".join(f" - {name}: {_number(value)}" for name, value in values.items())
         length = len(count) + 1 + (_WIDTH + 1 if bar else 0) + len(clock) + len(tail)
         line = f"{self._paint(count, '1')} {bar}{self._paint(clock, '1')}{tail}"
-        self._stream.write("\r" + line + " " * max(0, self._shown - length))
+        start = "\r" if self._redrawn else ""
+        self._stream.write(start + line + " " * max(0, self._shown - length))
         self._stream.flush()
         self._shown = length

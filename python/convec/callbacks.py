@@ -81,7 +81,7 @@ class Callback:
         """Called after an evaluation."""
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Kept for Keras' sake: batches of an evaluation are announced by :meth:`on_test_batch_end` only."""
+        """Called before a batch of an evaluation."""
 
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Called after a batch of an evaluation."""
@@ -93,7 +93,7 @@ class Callback:
         """Called after a prediction."""
 
     def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Kept for Keras' sake: batches of a prediction are announced by :meth:`on_predict_batch_end` only."""
+        """Called before a batch of a prediction."""
 
     def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Called after a batch of a prediction."""
@@ -154,45 +154,69 @@ class CallbackList:
     @property
     def wants_test_batches(self) -> bool:
         """Whether a callback has a hook for batches of an evaluation."""
-        return self._overrides("on_test_batch_end")
+        return self._overrides("on_test_batch_begin", "on_test_batch_end")
 
     @property
     def wants_predict_batches(self) -> bool:
         """Whether a callback has a hook for batches of a prediction."""
-        return self._overrides("on_predict_batch_end")
+        return self._overrides("on_predict_batch_begin", "on_predict_batch_end")
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if not name.startswith("on_"):
             raise AttributeError(name)
 
         def call(*arguments: Any) -> None:
+            if not (arguments and isinstance(arguments[-1], dict)):
+                arguments = (*arguments, {})  # hooks may count on logs
             for callback in self.callbacks:
                 getattr(callback, name)(*arguments)
 
         return call
 
 
-def _better(mode: str, monitor: str) -> Callable[[float, float], bool]:
-    """The comparison that says that a value has improved; 'auto' goes by the monitored name."""
-    if mode not in ("auto", "min", "max"):
-        raise ValueError(f"mode is {mode!r}, but must be 'auto', 'min' or 'max'")
-    if mode == "auto":
-        rising = any(word in monitor for word in ("acc", "auc", "precision", "recall", "f1"))
-        mode = "max" if rising else "min"
-    return np.less if mode == "min" else np.greater
-
-
-def _worst(better: Callable[[float, float], bool]) -> float:
-    return math.inf if better is np.less else -math.inf
-
-
 class _Monitor(Callback):
     """Follows one of the epoch's numbers."""
 
-    def __init__(self, monitor: str, mode: str) -> None:
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         super().__init__()
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"mode is {mode!r}, but must be 'auto', 'min' or 'max'")
         self.monitor = monitor
-        self.better = _better(mode, monitor)
+        self.mode = mode
+        self.min_delta = abs(min_delta)
+        self.best: float | None = None
+
+    def improved(self, value: float, reference: float | None) -> bool:
+        """Whether ``value`` is better than ``reference`` by more than ``min_delta``; than nothing, anything is.
+
+        Raises:
+            ValueError: mode is 'auto', and the monitored name does not say which way is better.
+        """
+        if self.mode == "auto":
+            self.mode = self._mode_of_metric()
+        if reference is None:
+            return True
+        if self.mode == "min":
+            return bool(np.less(value + self.min_delta, reference))
+        return bool(np.greater(value - self.min_delta, reference))
+
+    def _mode_of_metric(self) -> str:
+        name = self.monitor.removeprefix("val_")
+        if name == "loss":
+            return "min"
+        for label, metric in zip(
+            getattr(self.model, "metrics_names", [])[1:], getattr(self.model, "metrics", []), strict=False
+        ):
+            if label == name and metric.direction is not None:
+                return str(metric.direction)
+        if any(word in name for word in ("acc", "auc", "precision", "recall", "f1")):
+            return "max"
+        if any(word in name for word in ("loss", "error", "entropy")):
+            return "min"
+        raise ValueError(
+            f"{type(self).__name__} cannot tell whether a larger or a smaller {self.monitor!r} is better: pass "
+            "mode='max' or mode='min'"
+        )
 
     def value(self, logs: Logs | None) -> float | None:
         """The number, or None with a warning that lists what there is."""
@@ -234,8 +258,7 @@ class EarlyStopping(_Monitor):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        super().__init__(monitor, mode)
-        self.min_delta = abs(min_delta) * (1 if self.better is np.greater else -1)
+        super().__init__(monitor, mode, min_delta)
         self.patience = patience
         self.verbose = verbose
         self.baseline = baseline
@@ -246,7 +269,7 @@ class EarlyStopping(_Monitor):
     def _restart(self) -> None:
         self.wait = 0
         self.stopped_epoch = 0
-        self.best = _worst(self.better)
+        self.best = None
         self.best_epoch = 0
         self.best_weights: list[Any] | None = None
 
@@ -263,12 +286,12 @@ class EarlyStopping(_Monitor):
             self.best_weights = self.model.get_weights()
             self.best_epoch = epoch
         self.wait += 1
-        if self.better(current - self.min_delta, self.best):
+        if self.improved(current, self.best):
             self.best = current
             self.best_epoch = epoch
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
-            if self.baseline is None or self.better(current - self.min_delta, self.baseline):
+            if self.improved(current, self.baseline):
                 self.wait = 0
             return
         if self.wait >= self.patience and epoch > 0:
@@ -325,7 +348,7 @@ class ModelCheckpoint(_Monitor):
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
-        self.best = _worst(self.better) if initial_value_threshold is None else initial_value_threshold
+        self.best = initial_value_threshold
         self._epoch = 0
         self._steps = 0
         if isinstance(save_freq, int):
@@ -355,18 +378,19 @@ class ModelCheckpoint(_Monitor):
             current = self.value(logs)
             if current is None:
                 return
-            if not self.better(current, self.best):
+            before = "None" if self.best is None else f"{self.best:.5f}"
+            if not self.improved(current, self.best):
                 if self.verbose:
-                    print(f"Epoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+                    print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {before}")
                 return
             if self.verbose:
                 print(
-                    f"Epoch {epoch + 1}: {self.monitor} improved from {self.best:.5f} to {current:.5f}, saving model "
-                    f"to {path}"
+                    f"\nEpoch {epoch + 1}: {self.monitor} improved from {before} to {current:.5f}, saving model to "
+                    f"{path}"
                 )
             self.best = current
         elif self.verbose:
-            print(f"Epoch {epoch + 1}: saving model to {path}")
+            print(f"\nEpoch {epoch + 1}: saving model to {path}")
         self.model.save_weights(path)
 
 
@@ -426,14 +450,12 @@ class LearningRateScheduler(Callback):
         super().__init__()
         self.schedule = schedule
         self.verbose = verbose
+        self._takes_rate = _takes(schedule, 2)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Sets the learning rate. Raises TypeError where the schedule returns no number."""
         current = float(self.model.optimizer.learning_rate)
-        try:
-            rate = self.schedule(epoch, current)
-        except TypeError:  # the older form, of the epoch alone
-            rate = self.schedule(epoch)
+        rate = self.schedule(epoch, current) if self._takes_rate else self.schedule(epoch)
         if not isinstance(rate, (int, float, np.floating)):
             raise TypeError(f"the schedule returned {rate!r}, but must return a number")
         self.model.optimizer.learning_rate = float(rate)
@@ -472,19 +494,18 @@ class ReduceLROnPlateau(_Monitor):
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
-        super().__init__(monitor, mode)
+        super().__init__(monitor, mode, min_delta)
         if factor >= 1.0:
             raise ValueError(f"factor is {factor}, but must be below 1")
         self.factor = factor
         self.patience = patience
         self.verbose = verbose
-        self.min_delta = abs(min_delta)
         self.cooldown = cooldown
         self.min_lr = min_lr
         self._restart()
 
     def _restart(self) -> None:
-        self.best = _worst(self.better)
+        self.best = None
         self.wait = 0
         self.cooldown_counter = 0
 
@@ -502,8 +523,7 @@ class ReduceLROnPlateau(_Monitor):
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.wait = 0
-        margin = self.min_delta if self.better is np.less else -self.min_delta
-        if self.better(current, self.best - margin):
+        if self.improved(current, self.best):
             self.best = current
             self.wait = 0
         elif self.cooldown_counter <= 0:
@@ -523,12 +543,27 @@ class LambdaCallback(Callback):
 
     _hooks: ClassVar[frozenset[str]] = frozenset(name for name in vars(Callback) if name.startswith("on_"))
 
-    def __init__(self, **hooks: Callable[..., Any]) -> None:
+    def __init__(self, **hooks: Callable[..., Any] | None) -> None:
         super().__init__()
         for name, function in hooks.items():
             if name not in self._hooks:
                 raise TypeError(f"{name} is not a hook; there are {', '.join(sorted(self._hooks))}")
+            if function is None:
+                continue
             setattr(self, name, _tolerant(function))
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments; one that does not say can."""
+    import inspect
+
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
 
 
 def _tolerant(function: Callable[..., Any]) -> Callable[..., Any]:

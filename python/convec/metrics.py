@@ -12,9 +12,14 @@ from convec import losses, ops
 
 __all__ = [
     "BinaryAccuracy",
+    "BinaryCrossentropy",
     "CategoricalAccuracy",
+    "CategoricalCrossentropy",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
     "Metric",
     "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
     "SparseTopKCategoricalAccuracy",
     "TopKCategoricalAccuracy",
     "binary_accuracy",
@@ -35,6 +40,9 @@ class Metric:
         name: shown in logs.
     """
 
+    #: Which way is better, 'max' or 'min'; None where nobody knows.
+    direction: str | None = None
+
     def __init__(self, name: str, dtype: Any = None) -> None:
         del dtype  # float32, always
         self.name = name
@@ -50,7 +58,9 @@ class Metric:
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Takes in a batch."""
-        rows = np.asarray(self.rows(y_true, y_pred), dtype=np.float64).reshape(-1)
+        self._take(np.asarray(self.rows(y_true, y_pred), dtype=np.float64).reshape(-1), sample_weight)
+
+    def _take(self, rows: npt.NDArray[np.float64], sample_weight: Any) -> None:
         weights = np.ones_like(rows) if sample_weight is None else np.asarray(sample_weight, np.float64).reshape(-1)
         self._sum += float(rows @ weights)
         self._weight += float(weights.sum())
@@ -73,6 +83,7 @@ class Metric:
 class _CoreMetric(Metric):
     """A metric that the compiled core computes."""
 
+    direction = "max"
     kind: ClassVar[str] = ""
     sparse: ClassVar[bool] = False
 
@@ -139,8 +150,10 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
 class _LossMetric(Metric):
     """A loss followed as a metric."""
 
-    def __init__(self, loss: losses.Loss, name: str) -> None:
-        super().__init__(name)
+    direction = "min"
+
+    def __init__(self, loss: losses.Loss, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(loss.name if name is None else name, dtype)
         self.loss = loss
 
     def core_config(self) -> dict[str, Any]:
@@ -148,6 +161,55 @@ class _LossMetric(Metric):
 
     def rows(self, y_true: Any, y_pred: Any) -> Array:
         return self.loss.rows(y_true, y_pred)
+
+
+class MeanSquaredError(_LossMetric):
+    """Mean of (t - p)^2."""
+
+    def __init__(self, name: str = "mean_squared_error", dtype: Any = None) -> None:
+        super().__init__(losses.MeanSquaredError(), name, dtype)
+
+
+class MeanAbsoluteError(_LossMetric):
+    """Mean of |t - p|."""
+
+    def __init__(self, name: str = "mean_absolute_error", dtype: Any = None) -> None:
+        super().__init__(losses.MeanAbsoluteError(), name, dtype)
+
+
+class BinaryCrossentropy(_LossMetric):
+    """Cross-entropy of yes-or-no predictions."""
+
+    def __init__(
+        self,
+        name: str = "binary_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(losses.BinaryCrossentropy(from_logits, label_smoothing), name, dtype)
+
+
+class CategoricalCrossentropy(_LossMetric):
+    """Cross-entropy with one-hot targets."""
+
+    def __init__(
+        self,
+        name: str = "categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(losses.CategoricalCrossentropy(from_logits, label_smoothing), name, dtype)
+
+
+class SparseCategoricalCrossentropy(_LossMetric):
+    """Cross-entropy with class numbers."""
+
+    def __init__(
+        self, name: str = "sparse_categorical_crossentropy", dtype: Any = None, from_logits: bool = False
+    ) -> None:
+        super().__init__(losses.SparseCategoricalCrossentropy(from_logits), name, dtype)
 
 
 class _FunctionMetric(Metric):
@@ -159,10 +221,16 @@ class _FunctionMetric(Metric):
 
     def rows(self, y_true: Any, y_pred: Any) -> npt.NDArray[Any]:
         values = np.asarray(self.function(y_true, y_pred), dtype=np.float64)
-        samples = len(y_pred)
+        return values if values.ndim == 0 else np.asarray(values.reshape(len(y_pred), -1).mean(axis=1))
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Takes in a batch; one value for all of it counts once and is not weighted."""
+        values = self.rows(y_true, y_pred)
         if values.ndim == 0:
-            return np.full(samples, values)
-        return np.asarray(values.reshape(samples, -1).mean(axis=1))
+            self._sum += float(values)
+            self._weight += 1.0
+        else:
+            self._take(values, sample_weight)
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
@@ -194,6 +262,9 @@ _CLASSES: tuple[type[_CoreMetric], ...] = (
     SparseCategoricalAccuracy, CategoricalAccuracy, BinaryAccuracy, SparseTopKCategoricalAccuracy,
     TopKCategoricalAccuracy,
 )  # fmt: skip
+_LOSS_CLASSES: tuple[Callable[[], _LossMetric], ...] = (
+    MeanSquaredError, MeanAbsoluteError, BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy,
+)  # fmt: skip
 _FUNCTIONS: dict[Callable[..., Array], type[_CoreMetric]] = {
     sparse_categorical_accuracy: SparseCategoricalAccuracy,
     categorical_accuracy: CategoricalAccuracy,
@@ -207,7 +278,7 @@ def _for_loss(loss: losses.Loss, output_shape: tuple[int, ...], name: str, cross
     """What 'accuracy' (or 'crossentropy') means beside a loss, as Keras decides it."""
     if loss.kind == "sparse_categorical_crossentropy":
         family = "sparse_categorical"
-    elif loss.kind == "binary_crossentropy" or output_shape[-1] == 1:
+    elif output_shape[-1] == 1:
         family = "binary"
     else:
         family = "categorical"
@@ -237,8 +308,9 @@ def resolve(identifier: Any, loss: losses.Loss, output_shape: tuple[int, ...]) -
         return identifier
     if isinstance(identifier, losses.Loss):
         return _LossMetric(identifier, identifier.name)
-    if isinstance(identifier, type) and issubclass(identifier, _CoreMetric):
-        return identifier()
+    if isinstance(identifier, type) and issubclass(identifier, Metric):
+        made: Metric = identifier()  # type: ignore[call-arg]
+        return made
     if isinstance(identifier, str):
         if identifier.lower() in ("accuracy", "acc"):
             return _for_loss(loss, output_shape, identifier, crossentropy=False)
@@ -247,6 +319,9 @@ def resolve(identifier: Any, loss: losses.Loss, output_shape: tuple[int, ...]) -
         for candidate in _CLASSES:
             if identifier in (candidate.kind, candidate.__name__):
                 return candidate()
+        for one in _LOSS_CLASSES:
+            if identifier == one.__name__:
+                return one()
         found = losses.by_name(identifier)
         if found is not None:
             return _LossMetric(found, identifier)

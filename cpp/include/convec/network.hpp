@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -54,6 +55,7 @@ struct ActivationLayer {
 struct SoftmaxLayer {};
 struct DropoutLayer {
   float rate = 0.5F;
+  std::optional<std::uint64_t> seed = std::nullopt;  ///< by default the network's
 };
 struct BatchNormLayer {
   float momentum = 0.99F;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -367,7 +368,8 @@ class SoftmaxNode final : public Node {
 
 class DropoutNode final : public Node {
  public:
-  DropoutNode(std::size_t layer, const Shape& shape, float rate) : Node(layer, shape, shape), rate_(rate) {}
+  DropoutNode(std::size_t layer, const Shape& shape, const DropoutLayer& options)
+      : Node(layer, shape, shape), rate_(options.rate), seed_(options.seed) {}
 
   const float* forward(const Pass& pass, const float* input, float* output, float*) const override {
     if (!pass.training || rate_ == 0.0F) return input;
@@ -386,11 +388,12 @@ class DropoutNode final : public Node {
  private:
   void run(const Pass& pass, const float* from, float* to) const {
     // A key of its own for every layer: the golden ratio's 64-bit fraction spreads neighbouring numbers.
-    const std::uint64_t key = pass.seed ^ (0x9E3779B97F4A7C15ULL * (layer() + 1));
+    const std::uint64_t key = seed_.value_or(pass.seed ^ (0x9E3779B97F4A7C15ULL * (layer() + 1)));
     ops(pass).dropout(pass.context, rate_, key, pass.iteration, pass.batch * input_size(), from, to);
   }
 
   float rate_;
+  std::optional<std::uint64_t> seed_;
 };
 
 class RescalingNode final : public Node {
@@ -565,7 +568,7 @@ class Compiler {
 
   void add(const DropoutLayer& layer) {
     check::in_range(layer.rate, 0.0F, 1.0F, "rate");
-    push<DropoutNode>(shape_, layer.rate);
+    push<DropoutNode>(shape_, layer);
   }
 
   void add(const BatchNormLayer& layer) {

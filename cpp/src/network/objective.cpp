@@ -9,6 +9,7 @@
 
 #include "op_table.hpp"
 #include "ops/check.hpp"
+#include "ops/softmax_cross_entropy.hpp"
 
 namespace convec {
 
@@ -113,10 +114,7 @@ void Objective::check_targets(const ConstTensorView& targets, std::int64_t rows)
         throw DTypeError(std::string("targets is ") + name_of(targets.dtype) +
                          ", but class numbers must be int32, int64 or uint8");
       const Labels labels{targets.data, targets.dtype, nullptr};
-      const std::int64_t bad = op_table(targets.device).find_bad_label({}, rows, output_[0], labels);
-      if (bad >= 0)
-        throw ValueError("targets[" + std::to_string(bad) + "] is not a class number: it must be in [0, " +
-                         std::to_string(output_[0]) + "), the number of outputs of the last layer");
+      check_labels({}, targets, "targets", labels, output_[0]);
     } else {
       check::float32(targets, "targets");
       const bool scalar = output_ == Shape{1} && targets.shape.rank() == 1;

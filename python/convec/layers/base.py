@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,6 +42,12 @@ def pair(value: Any, name: str) -> tuple[int, int]:
             raise ValueError(f"{name} is {value!r}, but must be an integer or a pair of integers")
         return positive(value[0], name), positive(value[1], name)
     return positive(value, name), positive(value, name)
+
+
+def last_axis(axis: int, shape: Shape, name: str) -> None:
+    """Raises ValueError where ``axis`` of a batch of samples of ``shape`` is not the last one."""
+    if axis not in (-1, len(shape)):
+        raise ValueError(f"layer {name!r} has axis {axis}, but must have -1, the last, or its number {len(shape)}")
 
 
 def channels_last(data_format: str | None) -> str:
@@ -103,6 +110,8 @@ class Layer:
         "bias_constraint": None,
         "beta_constraint": None,
         "gamma_constraint": None,
+        "autocast": True,
+        "synchronized": False,
     }
 
     def __init__(self, *, name: str | None = None, trainable: bool = True, **kwargs: Any) -> None:
@@ -123,6 +132,12 @@ class Layer:
 
     # ---- What a model asks for ----
 
+    #: Whether the layer has weights once it is built.
+    has_weights: ClassVar[bool] = False
+
+    def check_input_shape(self, shape: Shape) -> None:
+        """Raises ValueError for a sample shape that the layer's arguments do not allow; the kernels check the rest."""
+
     def core_layers(self) -> list[dict[str, Any]]:
         """The entries of the compiled network that make up this layer; weights belong to the first."""
         raise TypeError(f"{type(self).__name__} cannot run: convec has no compiled kernel for a layer of your own")
@@ -132,17 +147,19 @@ class Layer:
         raise KeyError(name)
 
     def attach(self, network: Network, index: int, input_shape: Shape, output_shape: Shape) -> None:
-        """Ties the layer to its entry of a compiled network and gives its weights their first values."""
+        """Ties the layer to its entry of a compiled network; weights it has go along, where they fit, or else begin."""
+        owned = [(number, info) for number, info in enumerate(network.parameters()) if info["layer"] == index]
+        values = self.get_weights()
+        if not self.built or [value.shape for value in values] != [tuple(info["shape"]) for _, info in owned]:
+            values = [self.initial_values(info["name"], info["shape"]) for _, info in owned]
+        for (number, _), value in zip(owned, values, strict=True):
+            network.set_parameter(number, value)
+        network.set_trainable(index, self._trainable)
         self._network = network
         self._index = index
         self._input_shape = input_shape
         self._output_shape = output_shape
-        self._parameters = []
-        for number, info in enumerate(network.parameters()):
-            if info["layer"] == index:
-                self._parameters.append(number)
-                network.set_parameter(number, self.initial_values(info["name"], info["shape"]))
-        network.set_trainable(index, self._trainable)
+        self._parameters = [number for number, _ in owned]
 
     # ---- What users ask for ----
 
@@ -210,16 +227,22 @@ class Layer:
         """Same as :meth:`get_weights`."""
         return self.get_weights()
 
+    @property
+    def trainable_weights(self) -> list[Array]:
+        """Copies of the weights that training changes."""
+        return [value for value, info in zip(self.get_weights(), self._infos(), strict=True) if info["trainable"]]
+
+    @property
+    def non_trainable_weights(self) -> list[Array]:
+        """Copies of the weights that training does not change by gradients."""
+        return [value for value, info in zip(self.get_weights(), self._infos(), strict=True) if not info["trainable"]]
+
     def parameter_counts(self) -> tuple[int, int]:
         """Numbers of (trainable, not trainable) weights."""
-        trainable = other = 0
+        counts = [0, 0]
         for info in self._infos():
-            size = int(np.prod(info["shape"], dtype=np.int64))
-            if info["trainable"]:
-                trainable += size
-            else:
-                other += size
-        return trainable, other
+            counts[0 if info["trainable"] else 1] += math.prod(info["shape"])
+        return counts[0], counts[1]
 
     def count_params(self) -> int:
         """Number of weights. Raises ValueError before the layer is built."""
@@ -313,6 +336,8 @@ def Input(  # noqa: N802 - Keras' name
 
 class WeightedLayer(Layer):
     """A layer with a kernel, an optional bias and initializers."""
+
+    has_weights = True
 
     def __init__(self, use_bias: bool, kernel_initializer: Any, bias_initializer: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convec import activations
-from convec.layers.base import Layer, WeightedLayer, channels_last, positive
+from convec.layers.base import Layer, Shape, WeightedLayer, channels_last, last_axis, positive
 from convec.layers.convolution import with_activation
 
 
@@ -97,12 +97,19 @@ class ReLU(Layer):
 
 
 class Softmax(Layer):
-    """Softmax over the last axis."""
+    """Softmax over the last axis: ``axis`` is -1 or its number."""
 
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if axis != -1:
-            raise ValueError(f"axis is {axis}, but must be -1, the last")
+        self.axis = axis
+
+    def check_input_shape(self, shape: Shape) -> None:
+        """Raises ValueError where ``axis`` is not the last."""
+        last_axis(self.axis, shape, self.name)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "axis": self.axis}
 
     def core_layers(self) -> list[dict[str, Any]]:
         """See :meth:`convec.layers.Layer.core_layers`."""
@@ -124,6 +131,8 @@ class Flatten(Layer):
 class Dropout(Layer):
     """In training, zeroes each element with probability ``rate`` and scales the others by 1 / (1 - rate).
 
+    ``seed`` gives the layer random numbers of its own; by default they follow :func:`convec.utils.set_random_seed`.
+
     Raises:
         ValueError: ``rate`` is outside [0, 1), or a noise_shape is given.
     """
@@ -134,12 +143,15 @@ class Dropout(Layer):
             raise ValueError(f"rate is {rate}, but must be at least 0 and below 1")
         if noise_shape is not None:
             raise ValueError("noise_shape is not supported: every element is dropped on its own")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+            raise ValueError(f"seed is {seed!r}, but must be an integer that is not negative, or None")
         self.rate = float(rate)
-        self.seed = seed  # kept for get_config; convec.utils.set_random_seed makes a run repeat
+        self.seed = seed
 
     def core_layers(self) -> list[dict[str, Any]]:
         """See :meth:`convec.layers.Layer.core_layers`."""
-        return [{"kind": "dropout", "rate": self.rate}]
+        own = {} if self.seed is None else {"seed": self.seed}
+        return [{"kind": "dropout", "rate": self.rate, **own}]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

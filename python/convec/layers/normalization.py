@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from convec import initializers
-from convec.layers.base import Array, Layer, Shape
+from convec.layers.base import Array, Layer, Shape, last_axis
 
 
 class BatchNormalization(Layer):
     """Normalises each channel (the last axis) by the batch's mean and variance; in inference by running ones.
 
     Args:
-        axis: -1, the last.
+        axis: the last one: -1, or its number.
         momentum: of the running statistics.
         epsilon: added to the variance.
         center, scale: whether a learned beta is added, a learned gamma multiplied.
@@ -37,8 +37,7 @@ class BatchNormalization(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if axis != -1:
-            raise ValueError(f"axis is {axis}, but must be -1, the last")
+        self.axis = axis
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum is {momentum}, but must be in [0, 1]")
         if not epsilon > 0:
@@ -53,6 +52,12 @@ class BatchNormalization(Layer):
             "moving_mean": initializers.get(moving_mean_initializer),
             "moving_variance": initializers.get(moving_variance_initializer),
         }
+
+    has_weights = True
+
+    def check_input_shape(self, shape: Shape) -> None:
+        """Raises ValueError where ``axis`` is not the last."""
+        last_axis(self.axis, shape, self.name)
 
     def core_layers(self) -> list[dict[str, Any]]:
         """See :meth:`convec.layers.Layer.core_layers`."""
@@ -74,6 +79,7 @@ class BatchNormalization(Layer):
         """The constructor's arguments."""
         return {
             **super().get_config(),
+            "axis": self.axis,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
             "center": self.center,

@@ -6,13 +6,14 @@ already is so is passed on without a copy. Nothing is scaled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from convec import utils
 from convec.losses import Loss
 
 Array = npt.NDArray[Any]
@@ -28,6 +29,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def part(self, rows: Any) -> Batch:
+        """Some of the samples, by a slice or by numbers."""
+        return Batch(self.x[rows], self.y[rows], None if self.sample_weight is None else self.sample_weight[rows])
 
 
 def as_array(data: Any, name: str) -> Array:
@@ -58,7 +63,7 @@ def inputs(x: Any, name: str = "x") -> Array:
     array = as_array(x, name)
     if array.dtype != np.uint8:
         array = array.astype(np.float32, copy=False)
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def check_inputs(array: Array, sample_shape: tuple[int, ...], name: str = "x") -> Array:
@@ -89,7 +94,8 @@ def targets(y: Any, loss: Loss, output_shape: tuple[int, ...], name: str = "y") 
         if array.ndim > 1 and array.shape[-1] == 1:
             array = array[..., 0]
         if array.dtype.kind == "f":
-            whole = array.astype(np.int64)
+            with np.errstate(invalid="ignore"):  # NaN and infinity are found right below
+                whole = array.astype(np.int64)
             if not np.array_equal(whole, array):
                 raise ValueError(f"{name} holds {array.dtype} numbers that are not whole, but must hold class numbers")
             array = whole
@@ -102,7 +108,7 @@ def targets(y: Any, loss: Loss, output_shape: tuple[int, ...], name: str = "y") 
             array = array[:, np.newaxis]
         if array.ndim == len(output_shape) + 2 and array.shape[-1] == 1:
             array = array[..., 0]
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def weights(values: Any, samples: int, name: str = "sample_weight") -> npt.NDArray[np.float32]:
@@ -117,7 +123,7 @@ def weights(values: Any, samples: int, name: str = "sample_weight") -> npt.NDArr
     return np.ascontiguousarray(array)
 
 
-def class_weights(class_weight: dict[int, float], y: Array, loss: Loss) -> npt.NDArray[np.float32]:
+def class_weights(class_weight: Mapping[int, float], y: Array, loss: Loss) -> npt.NDArray[np.float32]:
     """The weight of each sample's class; classes that are not named weigh 1.
 
     Raises:
@@ -150,47 +156,111 @@ def same_length(x: Array, y: Array) -> None:
 
 def is_batches(x: Any) -> bool:
     """Whether ``x`` yields batches (a generator, an iterator, a sequence object) rather than being an array."""
-    if isinstance(x, (np.ndarray, list, tuple, str, bytes)) or hasattr(x, "__dlpack__") or hasattr(x, "__array__"):
+    if isinstance(x, (np.ndarray, list, tuple, str)) or hasattr(x, "__dlpack__") or hasattr(x, "__array__"):
+        return False
+    if _has_buffer(x):
         return False
     return hasattr(x, "__next__") or hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
+
+
+def _has_buffer(x: Any) -> bool:
+    try:
+        memoryview(x)
+    except TypeError:
+        return False
+    return True
+
+
+class Passes:
+    """The samples of arrays in the order of training: pass after pass, each shuffled anew.
+
+    Args:
+        samples: how many there are.
+        batch_size: of them in a step.
+        steps: steps of an epoch; by default an epoch is a pass. A shorter epoch is followed by one that goes on with
+            the samples after it, and an epoch ends where its pass ends, both as in Keras.
+        shuffle: whether the order changes.
+    """
+
+    def __init__(self, samples: int, batch_size: int, steps: int | None, shuffle: bool) -> None:
+        self._samples = samples
+        self._most = samples if steps is None else steps * batch_size
+        self._shuffle = shuffle
+        self._next = 0
+        self._order: npt.NDArray[np.int64] | None = None
+
+    def epoch(self) -> tuple[slice, npt.NDArray[np.int64] | None]:
+        """Where the epoch's samples are; and their numbers, where they are shuffled."""
+        if self._next == 0 and self._shuffle:
+            self._order = utils.generator().permutation(self._samples)
+        rows = slice(self._next, min(self._samples, self._next + self._most))
+        self._next = rows.stop % self._samples
+        return rows, None if self._order is None else self._order[rows]
 
 
 class Batches:
     """Batches ``(x, y)`` or ``(x, y, sample_weight)`` from a generator, an iterable or a sequence object.
 
-    A sequence object (with ``__getitem__`` and ``__len__``, as keras.utils.PyDataset) is read from the start every
-    epoch and told by ``on_epoch_end()``; an iterator goes on where it stopped.
+    A sequence object (with ``__getitem__`` and ``__len__``, as keras.utils.PyDataset) is told by ``on_epoch_end()``
+    where a pass over it ends. An iterator, such as a generator, has one pass; everything else starts over.
     """
 
     def __init__(self, source: Any) -> None:
         self.source = source
-        self.indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not hasattr(source, "__next__")
+        self.once = hasattr(source, "__next__")
         self._iterator: Iterator[Any] | None = None
+        self._ahead: list[Any] = []  # a batch that was looked for and not yet used
 
     @property
     def length(self) -> int | None:
-        """Batches an epoch, where known."""
+        """Batches of a pass, where known."""
         return len(self.source) if hasattr(self.source, "__len__") else None
 
-    def epoch(self, steps: int | None) -> Iterable[tuple[Any, ...]]:
-        """The batches of one epoch, at most ``steps``."""
-        if self.indexed:
-            count = len(self.source) if steps is None else min(steps, len(self.source))
-            for index in range(count):
-                yield _parts(self.source[index])
-            if hasattr(self.source, "on_epoch_end"):
-                self.source.on_epoch_end()
-            return
-        if self._iterator is None or not hasattr(self.source, "__next__"):
-            self._iterator = iter(self.source)
+    @property
+    def ended(self) -> bool:
+        """Whether this is an iterator without a further batch."""
+        if self.once and not self._ahead:
+            self._ahead.extend(_first(iter(self.source)))
+        return self.once and not self._ahead
+
+    def restart(self) -> None:
+        """Lets the next epoch begin with the first batch, where that is possible."""
+        self._iterator = None
+
+    def epoch(self, steps: int | None) -> Iterator[tuple[Any, ...]]:
+        """The batches of one epoch: to the end of the pass, at most ``steps``, from where the epoch before stopped."""
+        if self._iterator is None:
+            self._iterator = self._pass()
         done = 0
         while steps is None or done < steps:
-            try:
-                batch = next(self._iterator)
-            except StopIteration:
-                return
-            yield _parts(batch)
+            found = _first(self._iterator)
+            if not found:
+                self._iterator = self._pass()
+                # The epoch before ended with the pass, which nobody could know.
+                found = [] if done else _first(self._iterator)
+                if not found:
+                    return
+            yield _parts(found[0])
             done += 1
+
+    def _pass(self) -> Iterator[Any]:
+        if self.once:
+            while self._ahead or not self.ended:
+                yield self._ahead.pop()
+        elif hasattr(self.source, "__getitem__") and hasattr(self.source, "__len__"):
+            for index in range(len(self.source)):
+                yield self.source[index]
+            if hasattr(self.source, "on_epoch_end"):
+                self.source.on_epoch_end()
+        else:
+            yield from self.source
+
+
+def _first(iterator: Iterator[Any]) -> list[Any]:
+    """The next element, or nothing."""
+    for element in iterator:
+        return [element]
+    return []
 
 
 def _parts(batch: Any) -> tuple[Any, ...]:
@@ -210,11 +280,7 @@ def split(batch: Batch, share: float) -> tuple[Batch, Batch]:
     at = int(len(batch) * (1.0 - share))
     if at in (0, len(batch)):
         raise ValueError(f"validation_split={share} of {len(batch)} samples leaves none for training or validation")
-    heavy = batch.sample_weight
-    return (
-        Batch(batch.x[:at], batch.y[:at], None if heavy is None else heavy[:at]),
-        Batch(batch.x[at:], batch.y[at:], None if heavy is None else heavy[at:]),
-    )
+    return batch.part(slice(None, at)), batch.part(slice(at, None))
 
 
 def validation_parts(data: Any) -> Sequence[Any]:

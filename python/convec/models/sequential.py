@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convec import backend, utils
+from convec import backend
 from convec._core import Network
 from convec.layers.base import Array, InputLayer, Layer, Shape, check_shape, check_weights
 from convec.models import data, summary
@@ -50,10 +50,22 @@ class Sequential(Trainer):
     # ---- Layers ----
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
-        """Appends a layer. Weights of the layers before it are kept. Raises as the constructor."""
+        """Appends a layer; weights of the layers before it are kept.
+
+        Raises:
+            TypeError, ValueError: as the constructor; the model is as it was then.
+        """
         self._append(layer)
-        if rebuild:
+        if not rebuild:
+            return
+        try:
             self._try_build()
+        except (TypeError, ValueError):
+            if isinstance(layer, InputLayer):
+                self._input = None
+            else:
+                self._layers.pop()
+            raise
 
     def pop(self, rebuild: bool = True) -> Layer | None:
         """Takes the last layer off and returns it; None when there is none."""
@@ -160,19 +172,16 @@ class Sequential(Trainer):
             entries.extend(core)
             owners.extend([number] * len(core))
         try:
-            network = Network(entries, shape, utils.next_seed())
+            network = Network(entries, shape, 0)  # weights are given by the layers, dropout's seed by compile()
         except ValueError as error:
             raise ValueError(self._named(str(error), owners)) from None
-        kept = {layer.name: layer.get_weights() for layer in self._layers if layer.built}
-        before = shape
+        shapes = [shape]
+        for first, last in zip(firsts, [*firsts[1:], len(entries)], strict=True):
+            shapes.append(tuple(network.layer_output_shape(last - 1)) if last > first else shapes[-1])
+        for layer, before in zip(self._layers, shapes, strict=False):
+            layer.check_input_shape(before)
         for number, layer in enumerate(self._layers):
-            last = firsts[number + 1] if number + 1 < len(firsts) else len(entries)
-            after = tuple(network.layer_output_shape(last - 1))
-            layer.attach(network, firsts[number], before, after)
-            before = after
-            weights = kept.get(layer.name)
-            if weights is not None and [w.shape for w in weights] == [w.shape for w in layer.get_weights()]:
-                layer.set_weights(weights)
+            layer.attach(network, firsts[number], shapes[number], shapes[number + 1])
         if not self._trainable:
             for layer in self._layers:
                 layer.trainable = False
@@ -215,6 +224,16 @@ class Sequential(Trainer):
     def weights(self) -> list[Array]:
         """Same as :meth:`get_weights`."""
         return self.get_weights()
+
+    @property
+    def trainable_weights(self) -> list[Array]:
+        """Copies of the weights that training changes, layer by layer."""
+        return [value for layer in self._layers for value in layer.trainable_weights]
+
+    @property
+    def non_trainable_weights(self) -> list[Array]:
+        """Copies of the weights that training does not change by gradients, layer by layer."""
+        return [value for layer in self._layers for value in layer.non_trainable_weights]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Overwrites all weights.
@@ -289,24 +308,29 @@ class Sequential(Trainer):
     def summary(
         self,
         line_length: int | None = None,
-        positions: Any = None,
+        positions: Sequence[float] | None = None,
         print_fn: Callable[[str], Any] | None = None,
         expand_nested: bool = False,
         show_trainable: bool = False,
-        layer_range: Any = None,
+        layer_range: Sequence[str] | None = None,
     ) -> None:
         """Prints the layers, their output shapes and numbers of weights as Keras prints them.
 
         Args:
-            line_length: width of the table.
+            line_length: width of the table; by default 88 or what the terminal has room for.
+            positions: where the columns end, as shares of the width.
             print_fn: gets the text instead of ``print``.
+            expand_nested: accepted for Keras' sake; there are no models within a model.
             show_trainable: adds a column.
-            positions: accepted for Keras' sake, not used.
-            expand_nested: likewise.
-            layer_range: likewise.
+            layer_range: names, or regular expressions, of the first and the last layer shown.
+
+        Raises:
+            ValueError: ``line_length`` is too small, or ``layer_range`` matches nothing.
         """
-        del positions, expand_nested, layer_range
-        text = summary.text(self.name, self._layers, self._optimizer_parameters(), line_length, show_trainable)
+        del expand_nested
+        text = summary.text(
+            self.name, self._layers, self._optimizer_parameters(), line_length, show_trainable, positions, layer_range
+        )
         (print if print_fn is None else print_fn)(text)
 
     def get_config(self) -> dict[str, Any]:

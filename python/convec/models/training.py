@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class Trainer(ABC):
         self._optimizer: optimizers.Optimizer | None = None
         self._asked: tuple[list[Any], list[Any]] = ([], [])
         self._metrics: list[metrics_.Metric] = []  # in the order of the results
+        self._weighted_from = 0  # the number of the first weighted metric
+        self._metric_labels: list[str] = []  # their names in the results, all different
         self._core_metrics: list[int] = []  # of them, those computed in the compiled core
         self._compiled = False
         self._steps_done = 0
@@ -112,6 +114,8 @@ class Trainer(ABC):
         output_shape = tuple(self._network.output_shape)
         plain, weighted = ([metrics_.resolve(one, self._loss, output_shape) for one in asked] for asked in self._asked)
         self._metrics = plain + weighted
+        self._weighted_from = len(plain)
+        self._metric_labels = _distinct([metric.name for metric in plain], [metric.name for metric in weighted])
         configs = []
         self._core_metrics = []
         for number, metric in enumerate(self._metrics):
@@ -146,7 +150,7 @@ class Trainer(ABC):
     @property
     def metrics_names(self) -> list[str]:
         """Names of the numbers that :meth:`evaluate` returns."""
-        return ["loss", *(metric.name for metric in self._metrics)]
+        return ["loss", *self._metric_labels]
 
     def _optimizer_parameters(self) -> int:
         if self._network is None or self._optimizer is None or self._optimizer.iterations == 0:
@@ -185,10 +189,15 @@ class Trainer(ABC):
         targets = data.targets(y, loss, tuple(self._built().output_shape), f"{prefix}y")
         data.same_length(inputs, targets)
         heavy = None if sample_weight is None else data.weights(sample_weight, len(inputs), f"{prefix}sample_weight")
-        if class_weight is not None:
-            by_class = data.class_weights(dict(class_weight), targets, loss)
-            heavy = by_class if heavy is None else heavy * by_class
-        return Batch(inputs, targets, heavy)
+        return self._by_class(Batch(inputs, targets, heavy), class_weight)
+
+    def _by_class(self, batch: Batch, class_weight: Mapping[int, float] | None) -> Batch:
+        """The batch with its samples weighted by their classes as well."""
+        if class_weight is None:
+            return batch
+        by_class = data.class_weights(class_weight, batch.y, self._ready()[0])
+        own = batch.sample_weight
+        return Batch(batch.x, batch.y, by_class if own is None else own * by_class)
 
     def _batch_of(
         self, parts: Sequence[Any], class_weight: Mapping[int, float] | None = None, prefix: str = ""
@@ -201,11 +210,11 @@ class Trainer(ABC):
     def _logs(self, totals: dict[str, Any]) -> Logs:
         logs = {"loss": float(totals["loss"])}
         for number, value in zip(self._core_metrics, totals["metrics"], strict=True):
-            logs[self._metrics[number].name] = float(value)
+            logs[self._metric_labels[number]] = float(value)
         for number, metric in enumerate(self._metrics):
             if number not in self._core_metrics:
-                logs[metric.name] = metric.result()
-        return logs
+                logs[self._metric_labels[number]] = float(metric.result())
+        return dict(sorted(logs.items()))
 
     def _results(self, logs: Logs, return_dict: bool) -> Any:
         if return_dict:
@@ -218,11 +227,13 @@ class Trainer(ABC):
 
     def _follow(self, batch: Batch) -> None:
         """Updates metrics that are Python functions, from predictions in inference form."""
-        followed = self._python_metrics()
-        if followed:
-            predictions = self._built().predict(batch.x, batch_size=len(batch))
-            for metric in followed:
-                metric.update_state(batch.y, predictions, batch.sample_weight)
+        if not self._python_metrics():
+            return
+        predictions = self._built().predict(batch.x, batch_size=len(batch))
+        for number, metric in enumerate(self._metrics):
+            if number not in self._core_metrics:
+                weights = batch.sample_weight if number >= self._weighted_from else None
+                metric.update_state(batch.y, predictions, weights)
 
     # ---- fit ----
 
@@ -257,10 +268,11 @@ class Trainer(ABC):
             validation_split: this share of the samples, the last ones before shuffling, is set aside.
             validation_data: (x, y[, sample_weight]), or something that yields batches.
             shuffle: whether samples come in a new order every epoch.
-            class_weight: weight of each class number in the loss.
+            class_weight: weight of each class number in the loss, not of the validation; times ``sample_weight``.
             sample_weight: weight of each sample in the loss.
             initial_epoch: the first epoch's number.
-            steps_per_epoch: steps to end an epoch after.
+            steps_per_epoch: steps to end an epoch after; the next one goes on where it ended. An epoch also ends where
+                a pass over the data does, with a warning.
             validation_steps: batches to end a validation after.
             validation_batch_size: by default ``batch_size``.
             validation_freq: validate every so many epochs, or after these epochs (counted from 1).
@@ -286,9 +298,10 @@ class Trainer(ABC):
                 raise ValueError("validation_split needs arrays, but x yields batches; pass validation_data")
             source = data.Batches(x)
         else:
-            source = self._batch(x, y, sample_weight, class_weight)
+            source = self._batch(x, y, sample_weight)
             if validation_split and validation_data is None:
                 source, validation = data.split(source, validation_split)
+            source = self._by_class(source, class_weight)
         if validation_data is not None:
             if data.is_batches(validation_data):
                 validation = data.Batches(validation_data)
@@ -297,60 +310,77 @@ class Trainer(ABC):
         validation_size = size
         if validation_batch_size is not None:
             validation_size = _positive(validation_batch_size, "validation_batch_size")
+        due = _due_epochs(validation_freq)
         count = _steps(source, size, steps)
+        passes = data.Passes(len(source), size, steps, bool(shuffle)) if isinstance(source, Batch) else None
         called = CallbackList(callbacks, model=self, params={"epochs": last, "steps": count, "verbose": level})
         self.stop_training = False
         called.on_train_begin()
         logs: Logs = {}
         warned = False
         for epoch in range(initial_epoch, last):
+            if epoch > initial_epoch and isinstance(source, data.Batches) and source.ended:
+                _warn(f"x has no more batches after {epoch} of {last} epochs: training ends here")
+                break
             called.on_epoch_begin(epoch)
             if level and last > 1:
                 print(f"Epoch {epoch + 1}/{last}")
             bar = ProgressBar(count, verbose=level)
             with _open_line(bar):
-                logs = self._train_epoch(source, size, steps, bool(shuffle), class_weight, called, bar)
+                if isinstance(source, data.Batches):
+                    self._start_epoch()
+                    logs = self._train_batches(source.epoch(steps), class_weight, called, bar)
+                else:
+                    assert passes is not None
+                    logs = self._train_epoch(source, size, *passes.epoch(), called, bar)
+                if steps is not None and self._steps_done < steps and not self.stop_training:
+                    _warn(f"the data ended after {self._steps_done} of the {steps} steps of epoch {epoch + 1}")
                 if not (warned or math.isfinite(logs["loss"])):
                     warned = True
                     self._warn_of_nan(source, logs["loss"], size)
-                if validation is not None and _is_due(validation_freq, epoch + 1):
-                    found = self._evaluate(validation, validation_size, validation_steps, called, None)
-                    logs |= {f"val_{name}": value for name, value in sorted(found.items())}
+                if validation is not None and due(epoch + 1):
+                    if isinstance(validation, data.Batches) and validation.ended:
+                        _warn(f"validation_data has no more batches in epoch {epoch + 1}: validation ends here")
+                        validation = None
+                    else:
+                        found = self._evaluate(validation, validation_size, validation_steps, called, None)
+                        logs |= {f"val_{name}": value for name, value in found.items()}
+                # Callbacks first: what they add to the epoch's numbers is shown.
+                called.on_epoch_end(epoch, logs)
                 bar.finish(self._steps_done, logs)
-            called.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
         called.on_train_end(logs)
         self.history = called.history
         return called.history
 
+    def _start_epoch(self) -> None:
+        self.reset_metrics()
+        self._steps_done = 0
+
     def _train_epoch(
         self,
-        source: Batch | data.Batches,
+        source: Batch,
         size: int,
-        steps: int | None,
-        shuffle: bool,
-        class_weight: Mapping[int, float] | None,
+        rows: slice,
+        order: npt.NDArray[np.int64] | None,
         called: CallbackList,
         bar: ProgressBar,
     ) -> Logs:
-        self.reset_metrics()
-        self._steps_done = 0
-        if isinstance(source, data.Batches):
-            return self._train_batches(source.epoch(steps), class_weight, called, bar)
-        order = utils.generator().permutation(len(source)) if shuffle else None
+        self._start_epoch()
         if self._python_metrics():
-            return self._train_batches(_slices(source, size, steps, order), None, called, bar)
-        samples = len(source) if steps is None else min(len(source), steps * size)
+            return self._train_batches(_slices(source, size, rows, order), None, called, bar)
+        if order is None:
+            source = source.part(rows)
+        total = math.ceil((rows.stop - rows.start) / size)
         rates = None
         if self._optimizer is not None and self._optimizer.schedule is not None:
             first = self._optimizer.iterations
-            rates = self._optimizer.schedule(np.arange(first, first + math.ceil(samples / size)))
-        total = math.ceil(samples / size)
+            rates = self._optimizer.schedule(np.arange(first, first + total))
 
         def progress(totals: dict[str, Any]) -> None:
             self._steps_done = totals["batches"]
-            logs = dict(sorted(self._logs(totals).items()))
+            logs = self._logs(totals)
             if called.wants_batches:
                 called.on_train_batch_end(self._steps_done - 1, logs)
                 if self.stop_training and self._steps_done < total:
@@ -369,14 +399,13 @@ class Trainer(ABC):
                 source.sample_weight,
                 batch_size=size,
                 order=order,
-                samples=samples,
                 learning_rates=rates,
                 progress=progress,
                 progress_interval=0.0 if called.wants_batches else 0.05,
             )
         except _StopEpoch:
             return self._stopped
-        return dict(sorted(self._logs(totals).items()))
+        return self._logs(totals)
 
     def _train_batches(
         self,
@@ -396,7 +425,7 @@ class Trainer(ABC):
             found = self._built().train_epoch(
                 batch.x, batch.y, batch.sample_weight, batch_size=len(batch), learning_rates=rate
             )
-            logs = dict(sorted(self._logs(total.add(found)).items()))
+            logs = self._logs(total.add(found))
             self._steps_done = step + 1
             if called.wants_batches:
                 called.on_train_batch_end(step, logs)
@@ -456,7 +485,7 @@ class Trainer(ABC):
         bar = ProgressBar(count, verbose=level)
         with _open_line(bar):
             logs = self._evaluate(source, size, steps, called, bar)
-            bar.finish(self._steps_done, dict(sorted(logs.items())))
+            bar.finish(self._steps_done, logs)
         return self._results(logs, return_dict)
 
     def _evaluate(
@@ -473,28 +502,46 @@ class Trainer(ABC):
 
         def show(step: int, totals: dict[str, Any]) -> None:
             self._steps_done = step
-            logs = dict(sorted(self._logs(totals).items()))
+            logs = self._logs(totals)
             if called.wants_test_batches:
                 called.on_test_batch_end(step - 1, logs)
             if bar is not None:
                 bar.update(step, logs)
 
+        samples = 0
+        if isinstance(source, Batch):
+            samples = len(source) if steps is None else min(len(source), steps * size)
         if isinstance(source, Batch) and not self._python_metrics():
+            last = math.ceil(samples / size)
+
+            def progress(found: dict[str, Any]) -> None:
+                show(found["batches"], found)
+                if called.wants_test_batches and found["batches"] < last:
+                    called.on_test_batch_begin(found["batches"])
+
+            if called.wants_test_batches:
+                called.on_test_batch_begin(0)
             totals = self._built().evaluate(
                 source.x,
                 source.y,
                 source.sample_weight,
                 batch_size=size,
-                samples=len(source) if steps is None else min(len(source), steps * size),
-                progress=lambda found: show(found["batches"], found),
+                samples=samples,
+                progress=progress,
                 progress_interval=0.0 if called.wants_test_batches else 0.05,
             )
         else:
-            batches = source.epoch(steps) if isinstance(source, data.Batches) else _slices(source, size, steps, None)
+            if isinstance(source, data.Batches):
+                source.restart()
+                batches = source.epoch(steps)
+            else:
+                batches = _slices(source, size, slice(0, samples), None)
             total = _Running()
             totals = {}
             for step, parts in enumerate(batches):
                 batch = self._batch_of(parts)
+                if called.wants_test_batches:
+                    called.on_test_batch_begin(step)
                 self._follow(batch)
                 totals = total.add(self._built().test_batch(batch.x, batch.y, batch.sample_weight))
                 show(step + 1, totals)
@@ -536,7 +583,8 @@ class Trainer(ABC):
             inputs = self._prepare_inputs(x)
             if steps is not None:
                 inputs = inputs[: steps * size]
-            bar = ProgressBar(max(math.ceil(len(inputs) / size), 1), verbose=level)
+            count = math.ceil(len(inputs) / size)
+            bar = ProgressBar(max(count, 1), verbose=level)
             done = 0
 
             def show(totals: dict[str, Any]) -> None:
@@ -544,8 +592,12 @@ class Trainer(ABC):
                 done = totals["batches"]
                 if called.wants_predict_batches:
                     called.on_predict_batch_end(done - 1)
+                    if done < count:
+                        called.on_predict_batch_begin(done)
                 bar.update(done, {})
 
+            if called.wants_predict_batches and count:
+                called.on_predict_batch_begin(0)
             with _open_line(bar):
                 outputs = self._built().predict(
                     inputs,
@@ -564,6 +616,7 @@ class Trainer(ABC):
         bar = ProgressBar(steps, verbose=level)
         with _open_line(bar):
             for step, batch in enumerate(_only(batches, steps)):
+                called.on_predict_batch_begin(step)
                 parts.append(self.predict_on_batch(batch[0] if isinstance(batch, (tuple, list)) else batch))
                 called.on_predict_batch_end(step)
                 bar.update(step + 1, {})
@@ -650,6 +703,18 @@ def _open_line(bar: ProgressBar) -> Iterator[None]:
         bar.close()
 
 
+def _distinct(plain: Sequence[str], weighted: Sequence[str]) -> list[str]:
+    """Names that occur again get a number, or first ``weighted_`` in front, as Keras does."""
+    seen: dict[str, int] = {}
+    names = []
+    for name, prefix in [*((name, "") for name in plain), *((name, "weighted_") for name in weighted)]:
+        label = prefix + name if name in seen else name
+        count = seen.get(label, 0)
+        seen[label] = count + 1
+        names.append(f"{label}_{count}" if count else label)
+    return names
+
+
 def _listed(values: Any) -> list[Any]:
     if values is None:
         return []
@@ -666,14 +731,16 @@ def _steps(source: Batch | data.Batches, size: int, steps: int | None) -> int | 
     return source.length if steps is None else steps
 
 
-def _slices(
-    source: Batch, size: int, steps: int | None, order: npt.NDArray[np.int64] | None
-) -> Iterator[tuple[Any, ...]]:
-    for step in range(math.ceil(len(source) / size) if steps is None else min(steps, math.ceil(len(source) / size))):
-        rows = slice(step * size, (step + 1) * size)
-        chosen: Any = rows if order is None else order[rows]
-        heavy = source.sample_weight
-        yield source.x[chosen], source.y[chosen], None if heavy is None else heavy[chosen]
+def _slices(source: Batch, size: int, rows: slice, order: npt.NDArray[np.int64] | None) -> Iterator[tuple[Any, ...]]:
+    for start in range(rows.start, rows.stop, size):
+        part = slice(start, min(start + size, rows.stop))
+        chosen: Any = part if order is None else order[part.start - rows.start : part.stop - rows.start]
+        batch = source.part(chosen)
+        yield batch.x, batch.y, batch.sample_weight
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _only(batches: Any, steps: int | None) -> Iterator[Any]:
@@ -685,7 +752,9 @@ def _only(batches: Any, steps: int | None) -> Iterator[Any]:
         yield batch
 
 
-def _is_due(validation_freq: int | Sequence[int], epoch: int) -> bool:
-    if isinstance(validation_freq, int):
-        return epoch % _positive(validation_freq, "validation_freq") == 0
-    return epoch in validation_freq
+def _due_epochs(validation_freq: Any) -> Callable[[int], bool]:
+    """Which epochs, counted from 1, are validated. Raises TypeError, ValueError."""
+    if isinstance(validation_freq, Container) and not isinstance(validation_freq, str):
+        return lambda epoch: epoch in validation_freq
+    every = _positive(validation_freq, "validation_freq")
+    return lambda epoch: epoch % every == 0
