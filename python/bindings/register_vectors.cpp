@@ -28,7 +28,7 @@ VectorTable table_of(const py::array& array) {
   constexpr py::ssize_t element = sizeof(float);
   const VectorTable table{static_cast<const float*>(array.data()), array.shape(0), array.shape(1),
                           array.shape(0) < 2 ? array.shape(1) : array.strides(0) / element};
-  const bool adjacent = table.dim < 2 || array.strides(1) == element;
+  const bool adjacent = table.rows == 0 || table.dim < 2 || array.strides(1) == element;
   const bool whole = array.shape(0) < 2 || (array.strides(0) % element == 0 && table.stride >= table.dim);
   if (!adjacent || !whole || (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0)
     throw ShapeError(

@@ -95,7 +95,7 @@ double coefficient(const double* x, const double* y, int64_t count) {
   const auto dot = [](const std::vector<double>& u, const std::vector<double>& v) {
     return std::inner_product(u.begin(), u.end(), v.begin(), 0.0);
   };
-  const double r = dot(a, b) / (std::sqrt(dot(a, a)) * std::sqrt(dot(b, b)));
+  const double r = dot(a, b) / (std::sqrt(dot(a, a) * dot(b, b)));
   return std::isnan(r) ? r : std::clamp(r, -1.0, 1.0);
 }
 

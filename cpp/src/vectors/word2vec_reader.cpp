@@ -15,6 +15,7 @@
 #include <convec/vectors.hpp>
 
 #include "cpu/thread_pool.hpp"
+#include "vectors/denormals.hpp"
 
 namespace convec {
 
@@ -245,6 +246,7 @@ struct Word2VecReader::State {
     reserve(rows + lines);
     std::vector<std::size_t> ends(segments.size());
     cpu::parallel_for(static_cast<int64_t>(segments.size()), [&](int64_t index, int) {
+      const KeepDenormals keep;
       Segment& segment = segments[static_cast<std::size_t>(index)];
       ends[static_cast<std::size_t>(index)] =
           format.float64 ? parse<double>(data, segment) : parse<float>(data, segment);

@@ -7,6 +7,7 @@
 
 #include "cpu/thread_pool.hpp"
 #include "vectors/check.hpp"
+#include "vectors/denormals.hpp"
 
 namespace convec {
 
@@ -61,6 +62,7 @@ void write_word2vec(const VectorTable& table, const std::vector<std::string_view
   for (int64_t start = 0; start < count; start += task_rows * tasks_at_once) {
     const int64_t tasks = std::min(tasks_at_once, (count - start + task_rows - 1) / task_rows);
     cpu::parallel_for(tasks, [&](int64_t task, int) {
+      const KeepDenormals keep;
       std::string& part = parts[static_cast<std::size_t>(task)];
       part.clear();
       const int64_t first = start + task * task_rows;

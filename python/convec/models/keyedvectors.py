@@ -946,7 +946,9 @@ class KeyedVectors:
             raise ValueError(f"only one pair of {pairs} can be used in {self}, but a correlation needs two")
         indices = np.asarray(rows, np.int64)
         vectors = _unit(self._vectors[indices].astype(np.float64))
-        model = np.where(indices[:, 0] < 0, 0.0, np.einsum("ij,ij->i", vectors[:, 0], vectors[:, 1]))
+        # Rounded to what the vectors can tell apart, so that equal similarities are ties.
+        similarities = np.einsum("ij,ij->i", vectors[:, 0], vectors[:, 1]).astype(np.float32).astype(np.float64)
+        model = np.where(indices[:, 0] < 0, 0.0, similarities)
         judgements = np.asarray(gold, np.float64)
         pearson = Correlation(*_core.pearson_correlation(judgements, model))
         spearman = Correlation(*_core.spearman_correlation(judgements, model))
