@@ -9,7 +9,7 @@ import argparse
 import importlib
 import pathlib
 
-BENCHMARKS = ("cnn", "ops", "import")
+BENCHMARKS = ("cnn", "ops", "vectors", "import")
 
 
 def main() -> None:

@@ -473,11 +473,20 @@ def test_searches_may_run_at_once() -> None:
 # ---------------------------------------------------------------- similarities
 
 
+def make_scaled(kv: KeyedVectors, scale: float) -> KeyedVectors:
+    other = copy.copy(kv)
+    other.vectors = (kv.vectors * scale).astype(np.float32)
+    return other
+
+
 def test_similarities() -> None:
     kv = make(100, 12)
     w = unit(kv.vectors)
     assert kv.similarity("w1", "w2") == pytest.approx(w[1] @ w[2], abs=TOLERANCE)
     assert kv.similarity("w1", "w1") == pytest.approx(1, abs=TOLERANCE)
+    for scale in (1e-30, 1e30):
+        assert make_scaled(kv, scale).similarity("w1", "w2") == pytest.approx(w[1] @ w[2], abs=TOLERANCE)
+    assert make_scaled(kv, 0).similarity("w1", "w2") == 0
     assert kv.distance("w1", "w2") == pytest.approx(1 - w[1] @ w[2], abs=TOLERANCE)
     np.testing.assert_allclose(kv.distances("w1"), 1 - w @ w[1], atol=TOLERANCE)
     np.testing.assert_allclose(kv.distances(3 * kv.vectors[1]), 1 - w @ w[1], atol=TOLERANCE)

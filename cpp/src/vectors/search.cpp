@@ -29,7 +29,7 @@ constexpr int64_t block_rows = 64;
 // Rows a task: fixed, so that no sum depends on the number of threads.
 constexpr int64_t task_rows = 4096;
 // From this many queries on, a matrix product is faster than one pass of dot products a query.
-constexpr int64_t product_queries = 4;
+constexpr int64_t product_queries = 6;
 // Queries searched at a time: the table is read from memory once for each such group.
 constexpr int64_t group_queries = 256;
 // Candidates all threads may hold together, about.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -754,7 +755,12 @@ class KeyedVectors:
         Raises:
             KeyError: a key is absent.
         """
-        return np.dot(_unit(self[w1]), _unit(self[w2]))
+        first, second = self.get_vector(w1), self.get_vector(w2)
+        squares = float(np.dot(first, first)), float(np.dot(second, second))
+        if 1e-24 < min(squares) and max(squares) < 1e30:
+            return first.dtype.type(float(np.dot(first, second)) / math.sqrt(squares[0] * squares[1]))
+        # Squares that overflow or vanish, or vectors of zeros.
+        return np.dot(_unit(first.astype(np.float64)), _unit(second.astype(np.float64))).astype(first.dtype)
 
     def distance(self, w1: Key, w2: Key) -> Any:
         """1 - :meth:`similarity`."""

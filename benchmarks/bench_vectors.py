@@ -1,0 +1,122 @@
+"""Keyed vectors: nearest neighbours, analogies and files, against gensim and plain NumPy.
+
+    python benchmarks/bench_vectors.py --peers-python ~/peers/bin/python --json vectors.json
+    python benchmarks/bench_vectors.py --sizes 1000000x300 --only search
+
+Vectors are random; before anything is measured, the libraries' answers are compared. Files are written to a temporary
+folder and read back from the system's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+import harness
+import numpy as np
+
+PEERS = ("gensim", "numpy")
+SEARCHES = (
+    "most_similar",
+    "most_similar, analogy",
+    "most_similar, topn 1000",
+    "most_similar, topn None",
+    "most_similar_cosmul, analogy",
+    "rank",
+    "fill_norms",
+    "similarity",
+)
+PARTS = ("search", "analogies", "files")
+
+
+def start(options: argparse.Namespace, report: harness.Report) -> list[harness.Worker]:
+    workers = []
+    for library in ("convec", *PEERS):
+        if library != "convec" and options.peers is not None and library not in options.peers.split(","):
+            continue
+        python = sys.executable if library == "convec" else options.peers_python
+        try:
+            worker = harness.Worker(f"{library}_vectors", python, options.threads, label=library)
+        except harness.MissingError as error:
+            print(f"{library} is left out: {error}", flush=True)
+            continue
+        workers.append(worker)
+        report.versions[library] = worker.version
+    return workers
+
+
+def compare_answers(workers: list[harness.Worker]) -> None:
+    expected = workers[0].ask("answer", word="w7")
+    for worker in workers[1:]:
+        found = worker.ask("answer", word="w7")
+        if [key for key, _ in found] != [key for key, _ in expected]:
+            raise SystemExit(f"{worker.label} finds other neighbours than convec: {found}, {expected}")
+
+
+def measure_files(workers: list[harness.Worker], report: harness.Report, folder: str, case: str, rounds: int) -> None:
+    able = [worker for worker in workers if worker.label != "numpy"]
+    for kind in ("text", "binary", "own"):
+        paths = {worker: str(pathlib.Path(folder) / f"{worker.label}.{kind}") for worker in able}
+        for function, name in (("write", kind), ("read", kind), ("read", "own, mapped")):
+            if name == "own, mapped" and kind != "own":
+                continue
+            for worker in able:
+                runs = [worker.ask(function, path=paths[worker], kind=name) for _ in range(rounds)]
+                report.add(f"{case} {function} {name}", worker.label, runs, "s, files", lower_is_better=True)
+        for entry in pathlib.Path(folder).iterdir():
+            if f".{kind}" in entry.name:
+                entry.unlink()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = harness.arguments("Nearest neighbours, analogies and files of keyed vectors.")
+    parser.add_argument("--sizes", metavar="LIST", help="vectors x size, separated by commas")
+    parser.add_argument("--only", metavar="LIST", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--questions", type=int, default=2000, help="analogies a run (2000)")
+    options = parser.parse_args(argv)
+    sizes = options.sizes or ("50000x100" if options.quick else "1000000x100,1000000x300")
+    rounds = options.rounds or (1 if options.quick else 3)
+    report = harness.Report("vectors", options.threads)
+
+    for size in sizes.split(","):
+        count, dim = map(int, size.split("x"))
+        workers = start(options, report)
+        with harness.temporary_folder() as folder:
+            path = str(pathlib.Path(folder) / "vectors.npy")
+            rng = np.random.default_rng(0)
+            np.save(path, rng.random((count, dim), dtype=np.float32) - np.float32(0.5))
+            for worker in workers:
+                worker.ask("build", vectors=path)
+            pathlib.Path(path).unlink()
+            compare_answers(workers)
+            case = f"{count:,} x {dim},"
+            if "search" in options.only:
+                for kind in SEARCHES:
+                    runs = harness.alternate(workers, rounds, "search", kind=kind, seconds=0.2)
+                    for worker, seconds in runs.items():
+                        report.add(
+                            f"{case} {kind}", worker.label, [1000 * s for s in seconds], "ms a call",
+                            lower_is_better=True,
+                        )  # fmt: skip
+            if "analogies" in options.only:
+                questions = pathlib.Path(folder) / "questions"
+                rows = rng.integers(0, count, (options.questions, 4))
+                lines = [" ".join(f"w{row}" for row in question) for question in rows.tolist()]
+                questions.write_text("\n".join([": random", *lines, ""]))
+                for worker, seconds in harness.alternate(
+                    [worker for worker in workers if worker.label != "numpy"], 1, "analogies", path=str(questions)
+                ).items():
+                    report.add(
+                        f"{case} analogies", worker.label, [options.questions / s for s in seconds], "questions/s",
+                        lower_is_better=False,
+                    )  # fmt: skip
+            if "files" in options.only:
+                measure_files(workers, report, folder, case, rounds)
+        for worker in workers:
+            worker.close()
+    report.finish(options.json)
+
+
+if __name__ == "__main__":
+    main()
