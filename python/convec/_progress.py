@@ -1,4 +1,4 @@
-"""The progress line of training, evaluation and prediction, as Keras prints it."""
+"""Progress lines: of training, evaluation and prediction as Keras prints it, and of work counted in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-__all__ = ["ProgressBar", "resolve_verbose"]
+__all__ = ["ProgressBar", "WordsBar", "redraws", "resolve_verbose"]
 
 _WIDTH = 20
 _REDRAW_SECONDS = 0.05
@@ -21,13 +21,13 @@ def resolve_verbose(verbose: int | str) -> int:
         ValueError: anything else.
     """
     if verbose == "auto":
-        return 1 if _redraws(sys.stdout) else 2
+        return 1 if redraws(sys.stdout) else 2
     if verbose in (0, 1, 2):
         return int(verbose)
     raise ValueError(f"verbose is {verbose!r}, but must be 'auto', 0, 1 or 2")
 
 
-def _redraws(stream: TextIO) -> bool:
+def redraws(stream: TextIO) -> bool:
     """Whether a carriage return goes back to the start of a line there: terminals, notebooks and PyCharm's console."""
     return stream.isatty() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
 
@@ -51,6 +51,43 @@ def _clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}" if whole >= 60 else f"{whole}s"
 
 
+def _rate(per_second: float) -> str:
+    """'850', '850k' or '11.2M'."""
+    if per_second >= 1e6:
+        return f"{per_second / 1e6:.1f}M"
+    return f"{per_second / 1e3:.0f}k" if per_second >= 1e4 else f"{per_second:.0f}"
+
+
+class _Line:
+    """A line of text that is redrawn in place; colours go to terminals only."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.redrawn = redraws(stream)
+        self._coloured = stream.isatty()
+        self._shown = 0  # characters on the screen
+
+    def paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._coloured and text else text
+
+    def bar(self, done: int) -> str:
+        """The bar of ``_WIDTH`` characters, ``done`` of them full."""
+        return self.paint("━" * done, "32") + self.paint("━" * (_WIDTH - done), "37")
+
+    def draw(self, line: str, length: int) -> None:
+        """Replaces what is on the screen by ``line``, which is ``length`` characters long there."""
+        self.stream.write(("\r" if self.redrawn else "") + line + " " * max(0, self._shown - length))
+        self.stream.flush()
+        self._shown = length
+
+    def close(self) -> None:
+        """Ends the line if one is on the screen."""
+        if self._shown:
+            self.stream.write("\n")
+            self.stream.flush()
+            self._shown = 0
+
+
 class ProgressBar:
     """One line: a bar redrawn in place (``verbose`` 1), plain text printed once at the end (2), or nothing (0).
 
@@ -65,17 +102,14 @@ class ProgressBar:
     def __init__(self, target: int | None, *, verbose: int, stream: TextIO | None = None) -> None:
         self._target = target
         self._verbose = verbose
-        self._stream = sys.stdout if stream is None else stream
-        self._coloured = self._stream.isatty()
-        self._redrawn = _redraws(self._stream)
+        self._line = _Line(sys.stdout if stream is None else stream)
         self._start = time.monotonic()
         self._drawn = 0.0
-        self._shown = 0  # characters of the line on the screen
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """Shows that ``step`` steps are done, at most every twentieth of a second."""
         now = time.monotonic()
-        if self._verbose == 1 and self._redrawn and now - self._drawn >= _REDRAW_SECONDS:
+        if self._verbose == 1 and self._line.redrawn and now - self._drawn >= _REDRAW_SECONDS:
             self._drawn = now
             self._draw(step, values, now - self._start, finished=False)
 
@@ -89,18 +123,12 @@ class ProgressBar:
             target = step if self._target is None else self._target
             parts = [f"{step}/{target}", _clock(elapsed), f"{_span(elapsed / max(step, 1))}/step"]
             parts += [f"{name}: {_number(value)}" for name, value in values.items()]
-            self._stream.write(" - ".join(parts) + "\n")
-            self._stream.flush()
+            self._line.stream.write(" - ".join(parts) + "\n")
+            self._line.stream.flush()
 
     def close(self) -> None:
         """Ends a line that is still open, e.g. after Ctrl-C."""
-        if self._shown:
-            self._stream.write("\n")
-            self._stream.flush()
-            self._shown = 0
-
-    def _paint(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._coloured and text else text
+        self._line.close()
 
     def _draw(self, step: int, values: Mapping[str, float], elapsed: float, *, finished: bool) -> None:
         each = elapsed / max(step, 1)
@@ -109,13 +137,55 @@ class ProgressBar:
             clock = _clock(elapsed)
         else:
             count = f"{step:>{len(str(self._target))}}/{self._target}"
-            done = min(_WIDTH, _WIDTH * step // max(self._target, 1))
-            bar = self._paint("━" * done, "32") + self._paint("━" * (_WIDTH - done), "37") + " "
+            bar = self._line.bar(min(_WIDTH, _WIDTH * step // max(self._target, 1))) + " "
             clock = _clock(elapsed if finished else each * (self._target - step))
         tail = f" {_span(each)}/step" + "".join(f" - {name}: {_number(value)}" for name, value in values.items())
         length = len(count) + 1 + (_WIDTH + 1 if bar else 0) + len(clock) + len(tail)
-        line = f"{self._paint(count, '1')} {bar}{self._paint(clock, '1')}{tail}"
-        start = "\r" if self._redrawn else ""
-        self._stream.write(start + line + " " * max(0, self._shown - length))
-        self._stream.flush()
-        self._shown = length
+        self._line.draw(f"{self._line.paint(count, '1')} {bar}{self._line.paint(clock, '1')}{tail}", length)
+
+
+class WordsBar:
+    """One line for work counted in words: ``Epoch 2/5  43% ━━━━━━━━ 12s - 11.2M words/s - alpha: 0.0183``.
+
+    Nothing is shown of work that is done within ``delay`` seconds. Where a line cannot be redrawn, such as in a file,
+    it is printed once, at the end.
+
+    Args:
+        stream: where to; by default ``sys.stderr``.
+        delay: seconds before the line appears.
+    """
+
+    def __init__(self, *, stream: TextIO | None = None, delay: float = 0.5) -> None:
+        self._line = _Line(sys.stderr if stream is None else stream)
+        self._start = time.monotonic()
+        self._drawn = self._start + delay - _REDRAW_SECONDS
+
+    def update(self, title: str, fraction: float, words: float, values: Mapping[str, float]) -> None:
+        """Shows that ``fraction`` of the work is done, ``words`` since the beginning, at most every 0.05 s."""
+        now = time.monotonic()
+        if self._line.redrawn and now - self._drawn >= _REDRAW_SECONDS:
+            self._drawn = now
+            self._draw(title, fraction, words, values, now - self._start, finished=False)
+
+    def finish(self, title: str, words: float, values: Mapping[str, float]) -> None:
+        """Shows the whole as done and ends the line, if it has appeared."""
+        now = time.monotonic()
+        if now - self._drawn >= 0:
+            self._draw(title, 1.0, words, values, now - self._start, finished=True)
+        self.close()
+
+    def close(self) -> None:
+        """Ends a line that is still open, e.g. after Ctrl-C."""
+        self._line.close()
+
+    def _draw(
+        self, title: str, fraction: float, words: float, values: Mapping[str, float], elapsed: float, *, finished: bool
+    ) -> None:
+        fraction = min(max(fraction, 0.0), 1.0)
+        clock = _clock(elapsed if finished or not fraction else elapsed / fraction * (1 - fraction))
+        tail = f" - {_rate(words / max(elapsed, 1e-9))} words/s"
+        tail += "".join(f" - {name}: {_number(value)}" for name, value in values.items())
+        percent = f"{100 * fraction:3.0f}%"
+        length = len(title) + 1 + len(percent) + 1 + _WIDTH + 1 + len(clock) + len(tail)
+        bar = self._line.bar(int(_WIDTH * fraction))
+        self._line.draw(f"{title} {self._line.paint(percent, '1')} {bar} {self._line.paint(clock, '1')}{tail}", length)

@@ -33,22 +33,34 @@ def _info() -> int:
     return 0
 
 
-def _demo(epochs: int, threads: int | None, samples: int | None) -> int:
+def _demo(what: str, epochs: int, threads: int | None, samples: int | None) -> int:
+    import convec
+
+    if threads is not None:
+        convec.set_num_threads(threads)
+    print(f"On {convec.cpu_name()}: {convec.current_isa()} kernels, {convec.num_threads()} threads.\n")
+    if what != "words":
+        _demo_images(epochs, samples)
+    if what == "all":
+        print("\n" + "-" * 78 + "\n")
+    if what != "images":
+        _demo_words()
+    return 0
+
+
+def _demo_images(epochs: int, samples: int | None) -> None:
     import numpy as np
 
     import convec
     from convec import datasets, layers
 
-    if threads is not None:
-        convec.set_num_threads(threads)
     convec.utils.set_random_seed(1)
     (x_train, y_train), (x_test, y_test) = datasets.load_sample()
     x_train, y_train = x_train[:samples], y_train[:samples]
     print(
         f"Fashion-MNIST, the sample in the package: {len(x_train):,} images to train on, {len(x_test):,} to test with, "
-        "28 x 28 pixels, ten kinds of clothing."
+        "28 x 28 pixels, ten kinds of clothing.\n"
     )
-    print(f"On {convec.cpu_name()}: {convec.current_isa()} kernels, {convec.num_threads()} threads.\n")
     model = convec.Sequential(
         [
             convec.Input((28, 28, 1)),
@@ -80,19 +92,46 @@ def _demo(epochs: int, threads: int | None, samples: int | None) -> int:
     print("\nThe first test images:")
     for image in range(min(5, len(x_test))):
         print(f"  taken for {names[predicted[image]]}, is {names[y_test[image]]}")
-    return 0
+
+
+def _demo_words() -> None:
+    import convec
+    from convec import datasets
+    from convec.models import Word2Vec
+
+    epochs = 10
+    print("Jane Austen's six novels, the text in the package: word vectors by skip-gram, 100 dimensions.\n")
+    start = time.perf_counter()
+    model = Word2Vec(sg=1, vector_size=100, window=5, workers=convec.num_threads(), epochs=epochs)
+    model.build_vocab(corpus_file=datasets.text_sample_path())
+    counted = time.perf_counter()
+    _, words = model.train(
+        corpus_file=datasets.text_sample_path(), total_words=model.corpus_total_words, epochs=model.epochs
+    )
+    seconds = time.perf_counter() - counted
+    print(
+        f"Counted {model.corpus_total_words:,} words, {len(model.wv):,} of them learned, in {counted - start:.2f} s; "
+        f"trained for {epochs} epochs in {seconds:.1f} s."
+    )
+    print(f"Training: {words / seconds:>9,.0f} words/s")
+    print("\nNearest neighbours:")
+    for word in ("monday", "sister", "carriage", "happy", "seven"):
+        print(f"  {word:<9} {', '.join(near for near, _ in model.wv.most_similar(word, topn=6))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="convec", description="Small convolutional networks at hardware speed.")
+    parser = argparse.ArgumentParser(
+        prog="convec", description="Small convolutional networks and word vectors at hardware speed."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="show version, processor, kernels and threads")
-    demo = commands.add_parser("demo", help="train a network on the images in the package")
+    demo = commands.add_parser("demo", help="train on the images and on the text in the package")
+    demo.add_argument("what", nargs="?", choices=("all", "images", "words"), default="all", help="which demo (all)")
     demo.add_argument("--epochs", type=int, default=5, help="passes over the images (5)")
     demo.add_argument("--threads", type=int, help="threads (all processors)")
     demo.add_argument("--samples", type=int, help="training images to use (all)")
     parsed = parser.parse_args(arguments)
     if parsed.command == "info":
         return _info()
-    return _demo(parsed.epochs, parsed.threads, parsed.samples)
+    return _demo(parsed.what, parsed.epochs, parsed.threads, parsed.samples)

@@ -1,16 +1,29 @@
-"""One-hot labels and random seeds, as ``keras.utils``."""
+"""One-hot labels and random seeds, as ``keras.utils``; rules for trimming vocabularies, as ``gensim.utils``."""
 
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["set_random_seed", "to_categorical"]
+if TYPE_CHECKING:
+    from convec.models._corpus import RULE_DEFAULT, RULE_DISCARD, RULE_KEEP, keep_vocab_item
+
+__all__ = ["RULE_DEFAULT", "RULE_DISCARD", "RULE_KEEP", "keep_vocab_item", "set_random_seed", "to_categorical"]
+
+_OF_CORPORA = frozenset({"RULE_DEFAULT", "RULE_DISCARD", "RULE_KEEP", "keep_vocab_item"})
 
 _generator = np.random.default_rng()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_CORPORA:
+        from convec.models import _corpus
+
+        return getattr(_corpus, name)
+    raise AttributeError(f"module 'convec.utils' has no attribute '{name}'")
 
 
 def set_random_seed(seed: int) -> None:

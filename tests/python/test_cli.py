@@ -22,11 +22,20 @@ def test_info() -> None:
 
 
 def test_demo_trains_and_reports() -> None:
-    text = run("demo", "--epochs", "2", "--samples", "2000", "--threads", "1")
+    text = run("demo", "images", "--epochs", "2", "--samples", "2000", "--threads", "1")
     accuracy = float(text.split("Test accuracy: ")[1].split("%")[0])
     assert accuracy > 55  # chance is 10; two short epochs reach about 70
     assert "images/s" in text
     assert "\r" not in text  # a pipe gets plain lines
+
+
+def test_demo_of_words() -> None:
+    text = run("demo", "words", "--threads", "1")
+    assert "words/s" in text
+    neighbours = dict(line.split(maxsplit=1) for line in text.split("Nearest neighbours:\n")[1].splitlines())
+    assert set(neighbours) == {"monday", "sister", "carriage", "happy", "seven"}
+    assert "tuesday" in neighbours["monday"]
+    assert "\r" not in text
 
 
 def test_unknown_command_is_refused() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import importlib.util
 import io
+import re
 import struct
 import threading
 import zipfile
+import zlib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -303,3 +306,53 @@ def test_sample():
     file = Path(datasets.__file__).parent / "data" / "fashion_mnist_sample.npz"
     assert file.stat().st_size <= 3_000_000
     assert "MIT License" in (file.parent / "LICENSE").read_text()
+
+
+def test_text_sample():
+    sentences = datasets.load_text_sample()
+    assert len(sentences) == 32_767
+    assert sum(map(len, sentences)) == 724_480
+    assert sentences[0] == ["pride", "and", "prejudice"]
+    assert " ".join(sentences[2]).startswith("it is a truth universally acknowledged that a single man")
+    words = {word for sentence in sentences for word in sentence}
+    assert all(re.fullmatch(r"[a-z]+('[a-z]+)?", word) for word in words)
+    assert 14_000 < len(words) < 15_000
+    file = datasets.text_sample_path()
+    assert file.stat().st_size <= 2_000_000
+    assert "public domain" in (file.parent / "LICENSE").read_text()
+
+
+def test_text_sample_is_cut_from_the_files_of_its_package(tmp_path):
+    """The reader of R's format, on a package made here."""
+    tools = Path(__file__).parents[2] / "tools"
+    spec = importlib.util.spec_from_file_location("make_text_sample", tools / "make_text_sample.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def integers(*values: int) -> bytes:
+        return struct.pack(f">{len(values)}i", *values)
+
+    def text(value: str) -> bytes:
+        return integers(0x40009, len(value)) + value.encode()
+
+    def serialized(body: bytes) -> bytes:
+        return b"X\n" + integers(3, 0x030500, 0x030500, 5) + b"UTF-8" + body
+
+    lines = ["CHAPTER I", "", '"Mr. Bennet," said he. It', "is _done_!", "", "The end.", ""]
+    blocks, places = b"", []
+    for _ in module.BOOKS:
+        book = serialized(integers(16, len(lines)) + b"".join(map(text, lines)))
+        block = struct.pack(">I", len(book)) + zlib.compress(book)
+        places.append((len(blocks), len(block)))
+        blocks += block
+    names = integers(0x402, 1) + text("names") + integers(16, len(places)) + b"".join(map(text, module.BOOKS))
+    entries = b"".join(integers(13, 2, *place) for place in places)
+    variables = integers(0x213, len(places)) + entries + names + integers(254)
+    index = integers(0x213, 1) + variables
+    index += integers(0x402, 0x1FF) + integers(16, 1) + text("variables") + integers(254)
+    (tmp_path / "Rdata.rdb").write_bytes(blocks)
+    (tmp_path / "Rdata.rdx").write_bytes(gzip.compress(serialized(index)))
+    books = module.read_books(tmp_path)
+    assert list(books) == list(module.BOOKS)
+    assert all(book == lines for book in books.values())
+    assert module.sentences(lines) == ["mr bennet said he", "it is done", "the end"]

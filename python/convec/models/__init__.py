@@ -6,14 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convec.models import keyedvectors
+    from convec.models import callbacks, keyedvectors, word2vec
     from convec.models.keyedvectors import KeyedVectors
     from convec.models.sequential import Sequential
+    from convec.models.word2vec import Word2Vec
 
-_SUBMODULES = frozenset({"keyedvectors"})
-_ATTRIBUTES = {"KeyedVectors": "convec.models.keyedvectors", "Sequential": "convec.models.sequential"}
+_SUBMODULES = frozenset({"callbacks", "keyedvectors", "word2vec"})
+_ATTRIBUTES = {
+    "KeyedVectors": "convec.models.keyedvectors",
+    "Sequential": "convec.models.sequential",
+    "Word2Vec": "convec.models.word2vec",
+}
 
-__all__ = ["KeyedVectors", "Sequential", "keyedvectors"]
+__all__ = ["KeyedVectors", "Sequential", "Word2Vec", "callbacks", "keyedvectors", "word2vec"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,42 @@
+"""The Word2Vec scripts in examples/ run and print what they promise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, *arguments: str) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_sentences() -> None:
+    output, errors = run("word2vec_sentences.py")
+    assert len(re.findall(r"^\w+ +-?\d\.\d{3}$", output, re.MULTILINE)) == 10
+    assert errors.count("UserWarning") == 2
+    assert "sentence.split()" in errors
+
+
+def test_novels() -> None:
+    output, errors = run("word2vec_novels.py")
+    losses = [float(loss.replace(",", "")) for loss in re.findall(r"loss ([\d,]+);", output)]
+    assert len(losses) == 5
+    assert losses[-1] < 0.95 * losses[0]
+    assert "words of 724,480 in 32,767 sentences" in output
+    assert "tuesday" in re.search(r"^monday: (.*)$", output, re.MULTILINE).group(1)
+    assert errors == ""
+
+
+def test_novels_of_ones_own(tmp_path) -> None:
+    path = tmp_path / "text"
+    path.write_text("my sister and he and she and brother walk ride drive letter\n" * 20)
+    output, _ = run("word2vec_novels.py", str(path))
+    assert "240 in 20 sentences" in output
