@@ -9,9 +9,11 @@
 
 #include <convec/error.hpp>
 #include <convec/network.hpp>
+#include <convec/serialize.hpp>
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "files.hpp"
 
 namespace convec::python {
 
@@ -337,9 +339,28 @@ py::dict on_batch(Network& network, bool train, const py::object& x, const py::o
   return to_dict(totals);
 }
 
-py::list parameters_of(const Network& network) {
+std::vector<Layer> to_layers(const std::vector<py::dict>& configs) {
+  std::vector<Layer> layers;
+  layers.reserve(configs.size());
+  for (const py::dict& config : configs) layers.push_back(to_layer({config, "a layer"}));
+  return layers;
+}
+
+void save(const py::object& path, const Network& network, std::vector<std::string> layer_names, FileMetadata metadata,
+          bool optimizer_state) {
+  const std::string file = to_path(path);
+  SaveNetworkOptions options;
+  options.layer_names = std::move(layer_names);
+  options.metadata = std::move(metadata);
+  options.optimizer_state = optimizer_state;
+  options.file.progress = check_signals;
+  const py::gil_scoped_release release;
+  save_network(file, network, options);
+}
+
+py::list to_list(const std::vector<ParameterInfo>& infos) {
   py::list list;
-  for (const ParameterInfo& info : network.parameters()) {
+  for (const ParameterInfo& info : infos) {
     py::dict dict;
     dict["layer"] = info.layer;
     dict["name"] = info.name;
@@ -370,12 +391,28 @@ void set_slots(Network& network, std::size_t index, const py::sequence& arrays) 
 }  // namespace
 
 void register_network(py::module_& module) {
+  module.def(
+      "network_parameters",
+      [](const std::vector<py::dict>& configs, const py::sequence& input_shape) {
+        return to_list(network_parameters(to_layers(configs), to_shape(input_shape, "input_shape")));
+      },
+      py::arg("layers"), py::arg("input_shape"),
+      "A dictionary for each parameter that a network of these layers has: layer, name, shape, trainable. Nothing is "
+      "allocated.");
+  module.def("network_save", &save, py::arg("path"), py::arg("network"), py::arg("layer_names"),
+             py::arg("metadata") = FileMetadata{}, py::kw_only(), py::arg("optimizer_state") = true,
+             "Writes a network to a safetensors file that convec::load_network reads.");
+  module.def(
+      "network_load",
+      [](const py::object& path) {
+        const std::string file = to_path(path);
+        const py::gil_scoped_release release;
+        return load_network(file);
+      },
+      py::arg("path"), "The network of a file.");
   py::class_<Network>(module, "Network", "A compiled Sequential network; see convec.models.Sequential.")
       .def(py::init([](const std::vector<py::dict>& configs, const py::sequence& input_shape, std::uint64_t seed) {
-             std::vector<Layer> layers;
-             layers.reserve(configs.size());
-             for (const py::dict& config : configs) layers.push_back(to_layer({config, "a layer"}));
-             return Network(std::move(layers), to_shape(input_shape, "input_shape"), seed);
+             return Network(to_layers(configs), to_shape(input_shape, "input_shape"), seed);
            }),
            py::arg("layers"), py::arg("input_shape"), py::arg("seed") = 0,
            "Compiles a list of layer dictionaries for an input shape (of one sample).")
@@ -385,7 +422,9 @@ void register_network(py::module_& module) {
           "layer_output_shape",
           [](const Network& network, std::size_t index) { return to_tuple(network.output_shape(index)); },
           py::arg("index"), "Shape of one sample after a layer.")
-      .def("parameters", &parameters_of, "A dictionary for each parameter: layer, name, shape, trainable.")
+      .def(
+          "parameters", [](const Network& network) { return to_list(network.parameters()); },
+          "A dictionary for each parameter: layer, name, shape, trainable.")
       .def(
           "get_parameter", [](const Network& network, std::size_t index) { return copy_of(network.parameter(index)); },
           py::arg("index"), "A copy of a parameter.")

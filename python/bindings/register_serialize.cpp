@@ -13,15 +13,20 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "files.hpp"
 
 namespace convec::python {
 
-namespace {
-
-// The bytes of a str, bytes or path-like object, as the operating system takes them.
 std::string to_path(const py::object& path) {
   return py::module_::import("os").attr("fsencode")(path).cast<std::string>();
 }
+
+void check_signals(std::uint64_t, std::uint64_t) {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+namespace {
 
 // NumPy's element type for the same bytes; null for those it has none for.
 const char* numpy_name(StoredType type) {
@@ -95,10 +100,7 @@ void save(const py::object& path, const py::dict& tensors, const FileMetadata& m
   }
   SaveOptions options;
   options.sync = sync;
-  options.progress = [](std::uint64_t, std::uint64_t) {
-    const py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  };
+  options.progress = check_signals;
   const py::gil_scoped_release release;
   save_safetensors(file, named, metadata, options);
 }

@@ -139,6 +139,10 @@ struct ParameterInfo {
   bool trainable = true;
 };
 
+/// The parameters that a network of these layers has, in order. Nothing is allocated.
+/// @throws ShapeError, ValueError as the constructor of Network.
+CONVEC_API std::vector<ParameterInfo> network_parameters(const std::vector<Layer>& layers, const Shape& input_shape);
+
 // ---- The network -----------------------------------------------------------------------------------------------
 
 /// Not thread-safe: one call at a time on one network, except predict(), which may run from many threads at once.
@@ -171,10 +175,15 @@ class CONVEC_API Network {
   void set_parameter(std::size_t index, ConstTensorView value);
   /// A layer that is not trainable is left alone by the optimizer; a batch normalisation runs in inference form.
   void set_trainable(std::size_t layer, bool trainable);
+  bool trainable(std::size_t layer) const;
 
   /// Sets loss, optimizer and metrics and resets the optimizer's state. @throws ValueError they do not fit.
   void compile(const LossOptions& loss, const OptimizerOptions& optimizer, std::vector<NetworkMetric> metrics);
   bool compiled() const noexcept;
+  /// What compile() was given; the optimizer with the learning rate that is in use.
+  const LossOptions& loss() const noexcept;
+  const OptimizerOptions& optimizer() const noexcept;
+  const std::vector<NetworkMetric>& metrics() const noexcept;
 
   float learning_rate() const;
   void set_learning_rate(float learning_rate);
@@ -186,6 +195,7 @@ class CONVEC_API Network {
   void set_optimizer_slot(std::size_t index, int slot, ConstTensorView value);
   /// Key of dropout's random numbers; the counter is iterations().
   void set_seed(std::uint64_t seed) noexcept;
+  std::uint64_t seed() const noexcept;
 
   /// One optimizer step on all of `batch`. Returns the batch's own loss (before the step) and metrics.
   /// @throws ShapeError, DTypeError, ValueError the data do not fit; nothing has changed then.

@@ -1,8 +1,8 @@
 /// @file serialize.hpp
-/// Arrays in safetensors files: read, mapped into memory and written. The format is that of the safetensors library:
-/// 8 bytes with the header's length (little-endian), a JSON header, then the arrays' bytes without gaps. Files may come
-/// from anywhere: nothing in one is believed before it is checked, and memory stays below four times the file's size
-/// plus 16 MB until the check is done.
+/// Arrays and networks in safetensors files: read, mapped into memory and written. The format is that of the
+/// safetensors library: 8 bytes with the header's length (little-endian), a JSON header, then the arrays' bytes without
+/// gaps. Files may come from anywhere: nothing in one is believed before it is checked, and memory stays below four
+/// times the file's size plus 16 MB until the check is done.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <convec/export.hpp>
+#include <convec/network.hpp>
 #include <convec/tensor.hpp>
 
 namespace convec {
@@ -136,5 +137,30 @@ struct SaveOptions {
 /// untouched.
 CONVEC_API void save_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
                                  const FileMetadata& metadata = {}, const SaveOptions& options = {});
+
+// ---- Networks ----------------------------------------------------------------------------------------------------
+
+struct SaveNetworkOptions {
+  /// A name for each layer; "conv2d", "dense", "dense_1", ... by default. Layers with parameters need different ones.
+  std::vector<std::string> layer_names;
+  /// Also writes what training goes on from: the optimizer's state and the number of steps.
+  bool optimizer_state = true;
+  /// More metadata; keys that begin with "convec." are the library's own.
+  FileMetadata metadata;
+  SaveOptions file;
+};
+
+/// Writes a network to a safetensors file: each parameter as "<layer>/<parameter>", the optimizer's state as
+/// "optimizer/<layer>/<parameter>/<slot>", the layers and what compile() was given in the metadata. Python's
+/// convec.models.load_model reads it, and load_network() reads what Python's model.save() wrote.
+/// @throws ValueError names do not fit. @throws IoError as save_safetensors.
+CONVEC_API void save_network(const std::string& path, const Network& network, const SaveNetworkOptions& options = {});
+
+/// The network of a file, with its parameters, compiled as it was when it was saved and ready to go on training where
+/// it stopped. Parameters may be stored as F32, F16, BF16 or F64.
+/// @throws ValueError, ShapeError the file is damaged or holds no network, or one that does not fit its arrays; no
+/// memory is allocated for parameters that the file does not hold. @throws IoError it cannot be read.
+CONVEC_API Network load_network(const std::string& path);
+CONVEC_API Network load_network(const SafetensorsFile& file);
 
 }  // namespace convec

@@ -34,6 +34,8 @@ class JsonReader {
   double number();
   // A whole number without fraction or exponent in [0, 2^63).
   std::int64_t count();
+  // Whether the next value is a string, which is not read.
+  bool at_string() noexcept { return peek() == '"'; }
   // Whether the next value is null, which is then read.
   bool null();
   // Reads any value and forgets it.

@@ -303,13 +303,29 @@ struct Network::Impl {
   }
 };
 
-Network::Network(std::vector<Layer> layers, const Shape& input_shape, std::uint64_t seed)
-    : impl_(std::make_unique<Impl>()) {
+namespace {
+
+void check_layers(const std::vector<Layer>& layers, const Shape& input_shape) {
   if (layers.empty()) throw ValueError("layers is empty, but a network needs at least one layer");
   for (const std::int64_t extent : input_shape) check::at_least(extent, 1, "input_shape");
+}
+
+}  // namespace
+
+std::vector<ParameterInfo> network_parameters(const std::vector<Layer>& layers, const Shape& input_shape) {
+  check_layers(layers, input_shape);
+  Parameters parameters;
+  static_cast<void>(compile_plan(layers, input_shape, parameters));
+  return parameters.infos();
+}
+
+Network::Network(std::vector<Layer> layers, const Shape& input_shape, std::uint64_t seed)
+    : impl_(std::make_unique<Impl>()) {
+  check_layers(layers, input_shape);
   impl_->layers = std::move(layers);
   impl_->input_shape = input_shape;
   impl_->plan = compile_plan(impl_->layers, input_shape, impl_->parameters);
+  impl_->parameters.allocate();
   impl_->seed = seed;
   initialize(seed);
 }
@@ -375,11 +391,24 @@ void Network::set_parameter(std::size_t index, ConstTensorView value) {
   impl_->weights_changed();
 }
 
+namespace {
+
+void check_layer(const std::vector<Layer>& layers, std::size_t layer) {
+  if (layer >= layers.size())
+    throw ValueError("layer is " + std::to_string(layer) + ", but the network has " + std::to_string(layers.size()) +
+                     " layers");
+}
+
+}  // namespace
+
 void Network::set_trainable(std::size_t layer, bool trainable) {
-  if (layer >= impl_->layers.size())
-    throw ValueError("layer is " + std::to_string(layer) + ", but the network has " +
-                     std::to_string(impl_->layers.size()) + " layers");
+  check_layer(impl_->layers, layer);
   impl_->parameters.set_trainable(layer, trainable);
+}
+
+bool Network::trainable(std::size_t layer) const {
+  check_layer(impl_->layers, layer);
+  return impl_->parameters.layer_trainable(layer);
 }
 
 void Network::compile(const LossOptions& loss, const OptimizerOptions& optimizer, std::vector<NetworkMetric> metrics) {
@@ -392,6 +421,9 @@ void Network::compile(const LossOptions& loss, const OptimizerOptions& optimizer
 }
 
 bool Network::compiled() const noexcept { return impl_->compiled; }
+const LossOptions& Network::loss() const noexcept { return impl_->objective.loss(); }
+const OptimizerOptions& Network::optimizer() const noexcept { return impl_->optimizer; }
+const std::vector<NetworkMetric>& Network::metrics() const noexcept { return impl_->objective.metrics(); }
 float Network::learning_rate() const { return impl_->optimizer.learning_rate; }
 
 void Network::set_learning_rate(float learning_rate) {
@@ -426,6 +458,7 @@ void Network::set_optimizer_slot(std::size_t index, int slot, ConstTensorView va
 }
 
 void Network::set_seed(std::uint64_t seed) noexcept { impl_->seed = seed; }
+std::uint64_t Network::seed() const noexcept { return impl_->seed; }
 
 Totals Network::train_batch(const Dataset& batch) {
   EpochOptions options;

@@ -64,7 +64,7 @@ struct Plan {
   bool ends_in_softmax = false;
 };
 
-// Declares the layers' parameters in `parameters`, allocates them and builds the plan.
+// Declares the layers' parameters in `parameters`, which is to allocate them then, and builds the plan.
 // Throws ShapeError and ValueError, naming the layer.
 Plan compile_plan(const std::vector<Layer>& layers, const Shape& input, Parameters& parameters);
 

@@ -457,7 +457,6 @@ class Compiler {
       }
       plan_.shapes.push_back(shape_);
     }
-    parameters_.allocate();
     plan_.ends_in_softmax = !layers_.empty() && std::holds_alternative<SoftmaxLayer>(layers_.back());
     return std::move(plan_);
   }

@@ -55,6 +55,8 @@ class Objective {
   // Throws ValueError, ShapeError where loss or metrics do not fit it.
   Objective(const LossOptions& loss, std::vector<NetworkMetric> metrics, const Shape& output, bool ends_in_softmax);
 
+  const LossOptions& loss() const noexcept { return loss_; }
+  const std::vector<NetworkMetric>& metrics() const noexcept { return metrics_; }
   std::size_t metric_count() const noexcept { return metrics_.size(); }
 
   // Throws ShapeError, DTypeError, ValueError (a label out of range) for targets of `rows` samples that do not fit.

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <utility>
+
+#include <convec/error.hpp>
 
 namespace convec {
 
@@ -21,12 +24,16 @@ std::size_t Parameters::add(std::size_t layer, std::string name, const Shape& sh
 
 void Parameters::allocate() {
   offsets_.assign(infos_.size(), 0);
+  constexpr std::int64_t limit = INT64_MAX / 8;
   std::int64_t offset = 0;
   for (const bool trained : {true, false}) {
     for (std::size_t index = 0; index < infos_.size(); ++index) {
       if (trained_[index] != trained) continue;
       offsets_[index] = offset;
-      offset += (size(index) + alignment - 1) / alignment * alignment;
+      const std::int64_t padded = (size(index) + alignment - 1) / alignment * alignment;
+      if (offset > limit - padded)
+        throw ShapeError("the parameters of all layers together do not fit 63 bits of bytes");
+      offset += padded;
     }
     if (trained) trained_size_ = offset;
   }
