@@ -391,25 +391,6 @@ void set_slots(Network& network, std::size_t index, const py::sequence& arrays) 
 }  // namespace
 
 void register_network(py::module_& module) {
-  module.def(
-      "network_parameters",
-      [](const std::vector<py::dict>& configs, const py::sequence& input_shape) {
-        return to_list(network_parameters(to_layers(configs), to_shape(input_shape, "input_shape")));
-      },
-      py::arg("layers"), py::arg("input_shape"),
-      "A dictionary for each parameter that a network of these layers has: layer, name, shape, trainable. Nothing is "
-      "allocated.");
-  module.def("network_save", &save, py::arg("path"), py::arg("network"), py::arg("layer_names"),
-             py::arg("metadata") = FileMetadata{}, py::kw_only(), py::arg("optimizer_state") = true,
-             "Writes a network to a safetensors file that convec::load_network reads.");
-  module.def(
-      "network_load",
-      [](const py::object& path) {
-        const std::string file = to_path(path);
-        const py::gil_scoped_release release;
-        return load_network(file);
-      },
-      py::arg("path"), "The network of a file.");
   py::class_<Network>(module, "Network", "A compiled Sequential network; see convec.models.Sequential.")
       .def(py::init([](const std::vector<py::dict>& configs, const py::sequence& input_shape, std::uint64_t seed) {
              return Network(to_layers(configs), to_shape(input_shape, "input_shape"), seed);
@@ -483,6 +464,26 @@ void register_network(py::module_& module) {
             return network.first_nonfinite_layer(inputs);
           },
           py::arg("x"), "Index of the first layer with a NaN or infinity in its output, or -1.");
+
+  module.def(
+      "network_parameters",
+      [](const std::vector<py::dict>& configs, const py::sequence& input_shape) {
+        return to_list(network_parameters(to_layers(configs), to_shape(input_shape, "input_shape")));
+      },
+      py::arg("layers"), py::arg("input_shape"),
+      "A dictionary for each parameter that a network of these layers has: layer, name, shape, trainable. Nothing is "
+      "allocated.");
+  module.def("network_save", &save, py::arg("path"), py::arg("network"), py::arg("layer_names"),
+             py::arg_v("metadata", FileMetadata{}, "{}"), py::kw_only(), py::arg("optimizer_state") = true,
+             "Writes a network to a safetensors file that convec::load_network reads.");
+  module.def(
+      "network_load",
+      [](const py::object& path) {
+        const std::string file = to_path(path);
+        const py::gil_scoped_release release;
+        return load_network(file);
+      },
+      py::arg("path"), "The network of a file.");
 }
 
 }  // namespace convec::python

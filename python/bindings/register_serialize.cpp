@@ -175,8 +175,8 @@ py::tuple describe(const py::object& path) {
 }  // namespace
 
 void register_serialize(py::module_& module) {
-  module.def("safetensors_save", &save, py::arg("path"), py::arg("tensors"), py::arg("metadata") = FileMetadata{},
-             py::kw_only(), py::arg("sync") = true,
+  module.def("safetensors_save", &save, py::arg("path"), py::arg("tensors"),
+             py::arg_v("metadata", FileMetadata{}, "{}"), py::kw_only(), py::arg("sync") = true,
              "Writes a dict of arrays and metadata (str to str). The file is complete or absent; rows that are further "
              "apart than they are long are written without a copy.");
   module.def("safetensors_load", &load, py::arg("path"), py::kw_only(), py::arg("mmap") = true,

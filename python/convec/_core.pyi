@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['Corpus', 'CorpusEncoder', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+__all__: list[str] = ['Corpus', 'CorpusEncoder', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
 class Network:
     """
     A compiled Sequential network; see convec.models.Sequential.
@@ -418,6 +418,18 @@ def nearest_multiplicative(vectors: typing.Any, norms: typing.Any, positive: typ
 def nearest_vectors(vectors: typing.Any, norms: typing.Any, queries: typing.Any, *, topn: int, begin: int, end: int, excluded: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]] = []) -> tuple[typing.Any, ...]:
     """
     Rows of [begin, end) most similar to each query, and the similarities: two (queries, topn) arrays; -1 and NaN where there are fewer.
+    """
+def network_load(path: typing.Any) -> Network:
+    """
+    The network of a file.
+    """
+def network_parameters(layers: collections.abc.Sequence[dict[str, typing.Any]], input_shape: collections.abc.Sequence[typing.Any]) -> list[typing.Any]:
+    """
+    A dictionary for each parameter that a network of these layers has: layer, name, shape, trainable. Nothing is allocated.
+    """
+def network_save(path: typing.Any, network: Network, layer_names: collections.abc.Sequence[str], metadata: collections.abc.Mapping[str, str] = {}, *, optimizer_state: bool = True) -> None:
+    """
+    Writes a network to a safetensors file that convec::load_network reads.
     """
 def num_threads() -> int:
     """

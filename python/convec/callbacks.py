@@ -309,19 +309,23 @@ class EarlyStopping(_Monitor):
 
 
 class ModelCheckpoint(_Monitor):
-    """Saves the weights after every epoch (or some), to a ``.npz`` file.
+    """Saves the model or its weights after every epoch (or some).
+
+    A file is complete or absent, whenever the program is stopped. Training goes on from one with
+    ``model = convec.models.load_model(file)`` and ``model.fit(..., initial_epoch=model.initial_epoch)``.
 
     Args:
-        filepath: may hold ``{epoch:02d}`` and any of the epoch's numbers, e.g. ``{val_loss:.2f}``.
+        filepath: ends in ``.safetensors`` or ``.keras`` for whole models, in ``.safetensors``, ``.weights.h5`` or
+            ``.npz`` for weights; may hold ``{epoch:02d}`` and any of the epoch's numbers, e.g. ``{val_loss:.2f}``.
         monitor, mode: as :class:`EarlyStopping`; used with ``save_best_only``.
         verbose: 1 prints what is saved.
         save_best_only: keeps the best epoch only.
-        save_weights_only: must be True unless ``filepath`` ends in ``.npz``; whole models are not saved yet.
+        save_weights_only: the weights and nothing else; by the ending where that leaves no choice.
         save_freq: 'epoch', or a number of steps.
         initial_value_threshold: a value to beat first.
 
     Raises:
-        ValueError: the file's ending is not ``.npz``.
+        ValueError: the file's ending is none of these, or save_freq is no such number.
     """
 
     def __init__(
@@ -337,16 +341,18 @@ class ModelCheckpoint(_Monitor):
     ) -> None:
         super().__init__(monitor, mode)
         self.filepath = os.fspath(filepath)
-        if not self.filepath.endswith(".npz"):
+        weights = (".npz", ".weights.h5")
+        endings = (".safetensors", *weights) if save_weights_only else (".safetensors", ".keras", *weights)
+        if not self.filepath.endswith(endings):
             raise ValueError(
-                f"filepath is {self.filepath!r}, but checkpoints are files of weights that end in .npz, e.g. "
-                "'model.weights.npz' (whole models are not saved yet)"
+                f"filepath is {self.filepath!r}, but checkpoints{' of weights' if save_weights_only else ''} are files "
+                f"that end in {', '.join(endings)}"
             )
         if save_freq != "epoch" and not isinstance(save_freq, int):
             raise ValueError(f"save_freq is {save_freq!r}, but must be 'epoch' or a number of steps")
         self.verbose = verbose
         self.save_best_only = save_best_only
-        self.save_weights_only = save_weights_only
+        self.save_weights_only = save_weights_only or self.filepath.endswith(weights)
         self.save_freq = save_freq
         self.best = initial_value_threshold
         self._epoch = 0
@@ -391,7 +397,10 @@ class ModelCheckpoint(_Monitor):
             self.best = current
         elif self.verbose:
             print(f"\nEpoch {epoch + 1}: saving model to {path}")
-        self.model.save_weights(path)
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
 
 
 class CSVLogger(Callback):

@@ -28,6 +28,7 @@ __all__ = [
     "VarianceScaling",
     "Zeros",
     "get",
+    "serialize",
 ]
 
 Array = npt.NDArray[np.float32]
@@ -240,8 +241,20 @@ def _key(name: str) -> str:
     return name.replace("_", "").lower()
 
 
+def serialize(initializer: Initializer) -> dict[str, Any]:
+    """Class name and configuration, as Keras writes them; :func:`get` reads them."""
+    return {
+        "module": "keras.initializers",
+        "class_name": type(initializer).__name__,
+        "config": initializer.get_config(),
+        "registered_name": None,
+    }
+
+
 def get(identifier: Any) -> Initializer:
-    """An initializer given as an instance, a class or a name in either spelling ('GlorotUniform', 'glorot_uniform').
+    """An initializer given as an instance, a class, :func:`serialize`'s dictionary or a name in either spelling.
+
+    Spellings are 'GlorotUniform' and 'glorot_uniform'.
 
     Raises:
         ValueError: it is none of them.
@@ -254,5 +267,13 @@ def get(identifier: Any) -> Initializer:
         for candidate in _CLASSES:
             if _key(candidate.__name__) == _key(identifier):
                 return candidate()
+    if isinstance(identifier, dict) and isinstance(identifier.get("class_name"), str):
+        made = type(get(identifier["class_name"]))
+        # Keras names axes where convec takes the usual ones.
+        config = dict(identifier.get("config") or {})
+        for axes in ("input_axes", "output_axes"):
+            if config.get(axes) is None:
+                config.pop(axes, None)
+        return made(**config)
     names = ", ".join(candidate.__name__ for candidate in _CLASSES)
     raise ValueError(f"initializer is {identifier!r}, but must be one of {names}")

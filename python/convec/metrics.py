@@ -52,6 +52,10 @@ class Metric:
         """What ``_core.Network.compile`` is given; None for a metric computed in Python, batch by batch."""
         return None
 
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.name}
+
     def rows(self, y_true: Any, y_pred: Any) -> npt.NDArray[Any]:
         """The value of every sample, shape (n,)."""
         raise TypeError(f"{type(self).__name__} does not define its values: override rows(y_true, y_pred)")
@@ -93,6 +97,10 @@ class _CoreMetric(Metric):
 
     def core_config(self) -> dict[str, Any]:
         return {"kind": self.kind, **self.options}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), **self.options}
 
     def rows(self, y_true: Any, y_pred: Any) -> Array:
         predictions = np.ascontiguousarray(y_pred, dtype=np.float32)
@@ -272,6 +280,14 @@ _FUNCTIONS: dict[Callable[..., Array], type[_CoreMetric]] = {
     sparse_top_k_categorical_accuracy: SparseTopKCategoricalAccuracy,
     top_k_categorical_accuracy: TopKCategoricalAccuracy,
 }
+
+
+def by_kind(kind: str) -> type[_CoreMetric] | None:
+    """The class whose metric the compiled core knows by that name, or None."""
+    for candidate in _CLASSES:
+        if candidate.kind == kind:
+            return candidate
+    return None
 
 
 def _for_loss(loss: losses.Loss, output_shape: tuple[int, ...], name: str, crossentropy: bool) -> Metric:

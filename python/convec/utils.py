@@ -48,6 +48,16 @@ def generator() -> np.random.Generator:
     return _generator
 
 
+def generator_in(state: Any) -> np.random.Generator:
+    """A generator of the same kind in a saved state. Raises ValueError where it is no such state."""
+    bits = np.random.PCG64()
+    try:
+        bits.state = state
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise ValueError(f"the state of the random generator is damaged: {error}") from None
+    return np.random.Generator(bits)
+
+
 def next_seed() -> int:
     """A fresh seed out of :func:`generator`."""
     return int(_generator.integers(2**63))

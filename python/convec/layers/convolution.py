@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convec import activations
+from convec import activations, initializers
 from convec.layers.base import WeightedLayer, channels_last, pair, positive, same_or_valid
 
 
@@ -88,6 +88,6 @@ class Conv2D(WeightedLayer):
             "groups": self.groups,
             "activation": self.activation,
             "use_bias": self.use_bias,
-            "kernel_initializer": self.kernel_initializer,
-            "bias_initializer": self.bias_initializer,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
         }

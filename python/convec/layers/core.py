@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convec import activations
+from convec import activations, initializers
 from convec.layers.base import Layer, Shape, WeightedLayer, channels_last, last_axis, positive
 from convec.layers.convolution import with_activation
 
@@ -46,8 +46,8 @@ class Dense(WeightedLayer):
             "units": self.units,
             "activation": self.activation,
             "use_bias": self.use_bias,
-            "kernel_initializer": self.kernel_initializer,
-            "bias_initializer": self.bias_initializer,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
         }
 
 

@@ -84,5 +84,5 @@ class BatchNormalization(Layer):
             "epsilon": self.epsilon,
             "center": self.center,
             "scale": self.scale,
-            **{f"{name}_initializer": initializer for name, initializer in self._initializers.items()},
+            **{f"{name}_initializer": initializers.serialize(value) for name, value in self._initializers.items()},
         }

@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convec.models import callbacks, keyedvectors, word2vec
     from convec.models.keyedvectors import KeyedVectors
-    from convec.models.sequential import Sequential
+    from convec.models.sequential import Sequential, model_from_json
     from convec.models.word2vec import Word2Vec
+    from convec.saving import load_model, save_model
 
 _SUBMODULES = frozenset({"callbacks", "keyedvectors", "word2vec"})
 _ATTRIBUTES = {
     "KeyedVectors": "convec.models.keyedvectors",
     "Sequential": "convec.models.sequential",
     "Word2Vec": "convec.models.word2vec",
+    "load_model": "convec.saving",
+    "model_from_json": "convec.models.sequential",
+    "save_model": "convec.saving",
 }
 
-__all__ = ["KeyedVectors", "Sequential", "Word2Vec", "callbacks", "keyedvectors", "word2vec"]
+__all__ = [
+    "KeyedVectors",
+    "Sequential",
+    "Word2Vec",
+    "callbacks",
+    "keyedvectors",
+    "load_model",
+    "model_from_json",
+    "save_model",
+    "word2vec",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -180,19 +180,44 @@ class Passes:
         steps: steps of an epoch; by default an epoch is a pass. A shorter epoch is followed by one that goes on with
             the samples after it, and an epoch ends where its pass ends, both as in Keras.
         shuffle: whether the order changes.
+        generator: draws the orders; by default the one behind all of convec's random choices.
+        start: the sample of the first pass to begin with.
     """
 
-    def __init__(self, samples: int, batch_size: int, steps: int | None, shuffle: bool) -> None:
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        steps: int | None,
+        shuffle: bool,
+        generator: np.random.Generator | None = None,
+        start: int = 0,
+    ) -> None:
         self._samples = samples
         self._most = samples if steps is None else steps * batch_size
         self._shuffle = shuffle
+        self._generator = utils.generator() if generator is None else generator
         self._next = 0
+        self._state: Any = None  # of the generator before the order was drawn
         self._order: npt.NDArray[np.int64] | None = None
+        if 0 < start < samples:
+            self._draw()
+            self._next = start
+
+    def _draw(self) -> None:
+        self._state = self._generator.bit_generator.state
+        if self._shuffle:
+            self._order = self._generator.permutation(self._samples)
+
+    @property
+    def position(self) -> tuple[Any, int]:
+        """State of the generator before the order of the next epoch's pass is drawn, and that epoch's first sample."""
+        return (self._state if self._next else self._generator.bit_generator.state), self._next
 
     def epoch(self) -> tuple[slice, npt.NDArray[np.int64] | None]:
         """Where the epoch's samples are; and their numbers, where they are shuffled."""
-        if self._next == 0 and self._shuffle:
-            self._order = utils.generator().permutation(self._samples)
+        if self._next == 0:
+            self._draw()
         rows = slice(self._next, min(self._samples, self._next + self._most))
         self._next = rows.stop % self._samples
         return rows, None if self._order is None else self._order[rows]

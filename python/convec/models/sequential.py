@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from convec import backend
+from convec import backend, saving
 from convec._core import Network
 from convec.layers.base import Array, InputLayer, Layer, Shape, check_shape, check_weights
 from convec.models import data, summary
@@ -19,7 +14,7 @@ from convec.models.training import Trainer
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Sequential"]
+__all__ = ["Sequential", "model_from_json"]
 
 
 class Sequential(Trainer):
@@ -249,59 +244,16 @@ class Sequential(Trainer):
             start += count
 
     def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
-        """Writes all weights to a NumPy ``.npz`` file, under ``<layer>/<weight>``.
-
-        The file is complete or absent: it is written under another name first. Whole models, and Keras' own file
-        formats, are not written yet.
-
-        Raises:
-            ValueError: the name does not end in ``.npz``, or the model is not built.
-            FileExistsError: it exists and ``overwrite`` is False.
-            OSError: it cannot be written; what was there is untouched.
-        """
-        path = _npz(filepath)
-        if not self.built:
-            raise ValueError(f"model {self.name!r} is not built: it has no weights to save")
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
-        arrays: dict[str, Any] = {
-            f"{layer.name}/{name}": value
-            for layer in self._layers
-            for name, value in zip(layer.weight_names, layer.get_weights(), strict=True)
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                np.savez(file, **arrays)
-                file.flush()
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        """Writes the weights to ``.safetensors``, ``.weights.h5`` or ``.npz``: :func:`convec.saving.save_weights`."""
+        saving.save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Reads what :meth:`save_weights` wrote.
+        """Reads what :meth:`save_weights` wrote: :func:`convec.saving.load_weights`."""
+        saving.load_weights(self, filepath)
 
-        Raises:
-            ValueError: the name does not end in ``.npz``, the file is no such file, or a weight is missing or has
-                another shape; nothing has changed then.
-            OSError: it cannot be read.
-        """
-        path = _npz(filepath)
-        values = []
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                for layer in self._layers:
-                    for name in layer.weight_names:
-                        key = f"{layer.name}/{name}"
-                        if key not in file:
-                            raise ValueError(f"{path} holds no {key!r}, but the model has it")
-                        values.append(file[key])
-        except (zipfile.BadZipFile, EOFError, KeyError) as error:
-            raise ValueError(f"{path} is not a file of weights: {error}") from None
-        self.set_weights(values)
+    def save(self, filepath: str | os.PathLike[str], overwrite: bool = True, include_optimizer: bool = True) -> None:
+        """Writes the whole model to ``.safetensors`` or ``.keras``: :func:`convec.saving.save_model`."""
+        saving.save_model(self, filepath, overwrite, include_optimizer)
 
     # ---- Looking at it ----
 
@@ -334,23 +286,52 @@ class Sequential(Trainer):
         (print if print_fn is None else print_fn)(text)
 
     def get_config(self) -> dict[str, Any]:
-        """Name and layers as a dictionary."""
+        """Name, layers and, where known, the input shape, as Keras writes them."""
         entries: list[Layer] = [] if self._input is None else [self._input]
         entries += self._layers
-        return {
+        config: dict[str, Any] = {
             "name": self.name,
-            "layers": [{"class_name": type(layer).__name__, "config": layer.get_config()} for layer in entries],
+            "trainable": self._trainable,
+            "layers": [
+                {
+                    "module": "keras.layers",
+                    "class_name": type(layer).__name__,
+                    "config": layer.get_config(),
+                    "registered_name": None,
+                }
+                for layer in entries
+            ],
         }
+        if self._network is not None:
+            config["build_input_shape"] = list(self.input_shape)
+        return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Sequential:
-        """A model with fresh weights from :meth:`get_config`'s dictionary."""
-        from convec import layers
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Sequential:
+        """A model with fresh weights from :meth:`get_config`'s dictionary, or from that of a Keras model.
 
-        entries = [
-            getattr(layers, entry["class_name"]).from_config(entry["config"]) for entry in config.get("layers", ())
-        ]
-        return cls(entries, name=config.get("name"))
+        Raises:
+            ValueError, TypeError: a layer or a setting is not known.
+        """
+        from convec.saving import config as config_
+
+        name, entry, layers, dropped = config_.model_layers(config, custom_objects or {})
+        config_.warn_dropped(dropped)
+        model = cls([*([] if entry is None else [entry]), *layers], name=name)
+        if not model.built and config.get("build_input_shape"):
+            model.build(config["build_input_shape"])
+        if config.get("trainable") is False:
+            model.trainable = False
+        return model
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The configuration as JSON for :func:`convec.models.model_from_json`; ``kwargs`` as ``json.dumps``."""
+        import json
+
+        from convec.saving import config as config_
+
+        whole = {"module": "keras", "class_name": "Sequential", "config": self.get_config(), "registered_name": None}
+        return json.dumps(config_.serialize(whole), **kwargs)
 
     def _prepare_inputs(self, x: Any, name: str = "x") -> data.Array:
         array = data.inputs(x, name)
@@ -367,8 +348,15 @@ class Sequential(Trainer):
         return self._layers[self._owners[entry]].name
 
 
-def _npz(filepath: str | os.PathLike[str]) -> Path:
-    path = Path(filepath)
-    if path.suffix != ".npz":
-        raise ValueError(f"filepath is '{path}', but weights are files that end in .npz, e.g. 'model.weights.npz'")
-    return path
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Sequential:
+    """A model with fresh weights from :meth:`Sequential.to_json` or a Keras Sequential's ``to_json``.
+
+    Raises:
+        ValueError, TypeError: it is no such text, or a layer or a setting is not known.
+    """
+    from convec.saving import config
+
+    name, described = config.entry_of(config.loads(json_string, "json_string"), "the model")
+    if name != "Sequential":
+        raise ValueError(f"the model is a {name!r}, but convec has Sequential models only")
+    return Sequential.from_config(described, custom_objects)

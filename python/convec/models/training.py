@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convec import losses, optimizers, utils
+from convec import _core, losses, optimizers, utils
 from convec import metrics as metrics_
 from convec._progress import ProgressBar, resolve_verbose
 from convec.callbacks import CallbackList, History
@@ -38,6 +40,25 @@ def _positive(value: Any, name: str) -> int:
     return int(value)
 
 
+@dataclass
+class _Position:
+    """Where training stands: what a file needs so that ``fit`` goes on as if it had not stopped.
+
+    Attributes:
+        epoch: the epoch that is running or comes next.
+        iterations: the optimizer's steps before it.
+        step: of a loaded model, the steps of that epoch that are done.
+        sample: the epoch's first sample in its pass over the data.
+        generator: state of the random generator before the order of that pass was drawn.
+    """
+
+    epoch: int = 0
+    iterations: int = 0
+    step: int = 0
+    sample: int = 0
+    generator: Any = None
+
+
 class Trainer(ABC):
     """What a model needs to be trained. :class:`convec.models.Sequential` adds the layers."""
 
@@ -58,6 +79,8 @@ class Trainer(ABC):
         self._stopped: Logs = {}
         self.stop_training = False
         self.history: History | None = None
+        self._position = _Position()
+        self._resumed: _Position | None = None
 
     @abstractmethod
     def _prepare_inputs(self, x: Any, name: str = "x") -> Array:
@@ -106,7 +129,20 @@ class Trainer(ABC):
         self._optimizer = optimizers.get(optimizer)
         self._asked = (_listed(metrics), _listed(weighted_metrics))
         self._compiled = True
+        self._position = _Position()
+        self._resumed = None
         self._compile_network()
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The arguments of :meth:`compile` that a file keeps, or None before it was called."""
+        if not self._compiled:
+            return None
+        return {
+            "optimizer": self._optimizer,
+            "loss": self._loss,
+            "metrics": self._asked[0],
+            "weighted_metrics": self._asked[1],
+        }
 
     def _compile_network(self) -> None:
         if self._network is None or not self._compiled or self._loss is None or self._optimizer is None:
@@ -151,6 +187,85 @@ class Trainer(ABC):
     def metrics_names(self) -> list[str]:
         """Names of the numbers that :meth:`evaluate` returns."""
         return ["loss", *self._metric_labels]
+
+    # ---- State of training ----
+
+    @property
+    def initial_epoch(self) -> int:
+        """The epoch that training would go on with: ``model.fit(..., initial_epoch=model.initial_epoch)``.
+
+        A model that was saved within an epoch goes on within it. Where ``fit`` is given the same data and arguments,
+        the weights at the end are those of a run that was never interrupted.
+        """
+        return self._position.epoch
+
+    def save_network(self, path: str | os.PathLike[str], metadata: dict[str, str], optimizer_state: bool) -> None:
+        """Writes the compiled network to a safetensors file; see :mod:`convec.saving`. Raises OSError."""
+        names = [self._layer_name(entry) for entry in range(len(self._owners))]
+        _core.network_save(os.fspath(path), self._built(), names, metadata, optimizer_state=optimizer_state)
+
+    def optimizer_slot_counts(self) -> list[int]:
+        """How many arrays the optimizer keeps for each weight."""
+        network = self._built()
+        return [len(network.get_optimizer_slots(index)) for index in range(len(network.parameters()))]
+
+    def set_optimizer_state(self, iterations: int, slots: Sequence[Sequence[Array]], learning_rate: float) -> None:
+        """Puts a compiled model's optimizer into a saved state.
+
+        Args:
+            iterations: steps taken.
+            slots: the optimizer's arrays for each weight.
+            learning_rate: that of the next step, where it follows no schedule.
+
+        Raises:
+            ValueError: an array or a number does not fit.
+        """
+        network = self._built()
+        network.iterations = iterations
+        for index, arrays in enumerate(slots):
+            network.set_optimizer_slots(index, [np.ascontiguousarray(array, np.float32) for array in arrays])
+        if self._optimizer is not None and self._optimizer.schedule is None:
+            network.learning_rate = learning_rate
+        self._position.iterations = iterations
+
+    def set_dropout_seed(self, seed: int) -> None:
+        """Sets the key of dropout's random numbers."""
+        self._built().set_seed(seed)
+
+    def get_position(self) -> dict[str, Any]:
+        """Epoch, steps of it that are done, and the random generator's state, for :meth:`set_position`."""
+        done = self._optimizer.iterations - self._position.iterations if self._optimizer is not None else 0
+        resumed = self._resumed
+        return {
+            "epoch": self._position.epoch,
+            "step": max(done, 0) + (0 if resumed is None else resumed.step),
+            "sample": self._position.sample,
+            "generator": self._position.generator,
+        }
+
+    def set_position(self, position: Any) -> None:
+        """Lets the next ``fit`` whose ``initial_epoch`` is the saved epoch go on from a saved position.
+
+        Raises:
+            ValueError: it is no such position.
+        """
+        epoch, step, sample = position["epoch"], position["step"], position["sample"]
+        if any(type(number) is not int or number < 0 for number in (epoch, step, sample)):
+            raise ValueError(
+                f"the position is {(epoch, step, sample)!r}, but epoch, step and sample are numbers from 0"
+            )
+        state = position["generator"]
+        if state is not None:
+            utils.generator_in(state)
+        self._position = _Position(epoch, self._built().iterations, 0, sample, state)
+        self._resumed = _Position(epoch, self._built().iterations, step, sample, state)
+
+    def _resume(self, initial_epoch: int) -> tuple[np.random.Generator, int, int]:
+        """The generator for ``fit``, the first epoch's first sample, and the steps of that epoch that are done."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is None or resumed.epoch != initial_epoch or resumed.generator is None:
+            return utils.generator(), 0, 0
+        return utils.generator_in(resumed.generator), resumed.sample, resumed.step
 
     def _optimizer_parameters(self) -> int:
         if self._network is None or self._optimizer is None or self._optimizer.iterations == 0:
@@ -312,7 +427,10 @@ class Trainer(ABC):
             validation_size = _positive(validation_batch_size, "validation_batch_size")
         due = _due_epochs(validation_freq)
         count = _steps(source, size, steps)
-        passes = data.Passes(len(source), size, steps, bool(shuffle)) if isinstance(source, Batch) else None
+        generator, start, done = self._resume(initial_epoch)
+        passes = None
+        if isinstance(source, Batch):
+            passes = data.Passes(len(source), size, steps, bool(shuffle), generator, start)
         called = CallbackList(callbacks, model=self, params={"epochs": last, "steps": count, "verbose": level})
         self.stop_training = False
         called.on_train_begin()
@@ -322,6 +440,7 @@ class Trainer(ABC):
             if epoch > initial_epoch and isinstance(source, data.Batches) and source.ended:
                 _warn(f"x has no more batches after {epoch} of {last} epochs: training ends here")
                 break
+            self._begin_epoch(epoch, passes, done)
             called.on_epoch_begin(epoch)
             if level and last > 1:
                 print(f"Epoch {epoch + 1}/{last}")
@@ -329,13 +448,13 @@ class Trainer(ABC):
             with _open_line(bar):
                 if isinstance(source, data.Batches):
                     self._start_epoch()
-                    logs = self._train_batches(source.epoch(steps), class_weight, called, bar)
+                    logs = self._train_batches(source.epoch(steps), class_weight, called, bar, done)
                 else:
                     assert passes is not None
-                    logs = self._train_epoch(source, size, *passes.epoch(), called, bar)
+                    logs = self._train_epoch(source, size, *passes.epoch(), called, bar, done)
                 if steps is not None and self._steps_done < steps and not self.stop_training:
                     _warn(f"the data ended after {self._steps_done} of the {steps} steps of epoch {epoch + 1}")
-                if not (warned or math.isfinite(logs["loss"])):
+                if not (warned or math.isfinite(logs.get("loss", 0.0))):
                     warned = True
                     self._warn_of_nan(source, logs["loss"], size)
                 if validation is not None and due(epoch + 1):
@@ -345,6 +464,8 @@ class Trainer(ABC):
                     else:
                         found = self._evaluate(validation, validation_size, validation_steps, called, None)
                         logs |= {f"val_{name}": value for name, value in found.items()}
+                done = 0
+                self._begin_epoch(epoch + 1, passes)
                 # Callbacks first: what they add to the epoch's numbers is shown.
                 called.on_epoch_end(epoch, logs)
                 bar.finish(self._steps_done, logs)
@@ -353,6 +474,12 @@ class Trainer(ABC):
         called.on_train_end(logs)
         self.history = called.history
         return called.history
+
+    def _begin_epoch(self, epoch: int, passes: data.Passes | None, done: int = 0) -> None:
+        """Notes where training stands, before anything of the epoch is drawn; ``done`` of its steps are done."""
+        iterations = 0 if self._optimizer is None else self._optimizer.iterations
+        state, sample = (utils.generator().bit_generator.state, 0) if passes is None else passes.position
+        self._position = _Position(epoch, iterations - done, 0, sample, state)
 
     def _start_epoch(self) -> None:
         self.reset_metrics()
@@ -366,20 +493,28 @@ class Trainer(ABC):
         order: npt.NDArray[np.int64] | None,
         called: CallbackList,
         bar: ProgressBar,
+        done: int = 0,
     ) -> Logs:
         self._start_epoch()
         if self._python_metrics():
-            return self._train_batches(_slices(source, size, rows, order), None, called, bar)
+            return self._train_batches(_slices(source, size, rows, order), None, called, bar, done)
+        if done:
+            # The first steps were done before the model was saved; all of them, and nothing is left to train on.
+            rows = slice(min(rows.start + done * size, rows.stop), rows.stop)
+            order = None if order is None else order[done * size :]
+            self._steps_done = done
+            if rows.start == rows.stop:
+                return {}
         if order is None:
             source = source.part(rows)
-        total = math.ceil((rows.stop - rows.start) / size)
+        total = done + math.ceil((rows.stop - rows.start) / size)
         rates = None
         if self._optimizer is not None and self._optimizer.schedule is not None:
             first = self._optimizer.iterations
-            rates = self._optimizer.schedule(np.arange(first, first + total))
+            rates = self._optimizer.schedule(np.arange(first, first + total - done))
 
         def progress(totals: dict[str, Any]) -> None:
-            self._steps_done = totals["batches"]
+            self._steps_done = done + totals["batches"]
             logs = self._logs(totals)
             if called.wants_batches:
                 called.on_train_batch_end(self._steps_done - 1, logs)
@@ -391,7 +526,7 @@ class Trainer(ABC):
             bar.update(self._steps_done, logs)
 
         if called.wants_batches:
-            called.on_train_batch_begin(0)
+            called.on_train_batch_begin(done)
         try:
             totals = self._built().train_epoch(
                 source.x,
@@ -413,10 +548,14 @@ class Trainer(ABC):
         class_weight: Mapping[int, float] | None,
         called: CallbackList,
         bar: ProgressBar,
+        done: int = 0,
     ) -> Logs:
         total = _Running()
         logs: Logs = {}
         for step, parts in enumerate(batches):
+            if step < done:
+                self._steps_done = step + 1
+                continue
             batch = self._batch_of(parts, class_weight)
             if called.wants_batches:
                 called.on_train_batch_begin(step)
@@ -432,7 +571,7 @@ class Trainer(ABC):
             bar.update(self._steps_done, logs)
             if self.stop_training:
                 break
-        if not logs:
+        if not logs and not done:
             raise ValueError("x yielded no batch, but an epoch needs at least one")
         return logs
 
@@ -652,6 +791,7 @@ class Trainer(ABC):
         batch = self._batch(x, y, sample_weight, class_weight)
         self.reset_metrics()
         self._follow(batch)
+        self._position.iterations += 1  # the step belongs to no epoch
         totals = self._built().train_epoch(
             batch.x, batch.y, batch.sample_weight, batch_size=len(batch), learning_rates=self._scheduled_rate()
         )

@@ -1,0 +1,134 @@
+"""Models and weights in files. The ending of the file's name decides what is written.
+
+========================  ============================================================================================
+``.safetensors``          whole models (convec's own form, which C++ programs load too), or weights only
+``.keras``                whole models, as Keras 3 writes them (needs h5py)
+``.weights.h5``           weights only, as Keras 3 writes them (needs h5py)
+``.npz``                  weights only, for NumPy
+========================  ============================================================================================
+
+No reader loads code: there is no pickle, and nothing is imported by a name from a file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convec.models.sequential import Sequential
+
+__all__ = ["load_model", "load_weights", "save_model", "save_weights"]
+
+StrPath = str | os.PathLike[str]
+
+
+def _unknown(path: Path, what: str, endings: str) -> ValueError:
+    return ValueError(f"filepath is '{path}', but {what} are files that end in {endings}")
+
+
+def _ready(model: Any, path: Path, overwrite: bool) -> None:
+    if not model.built:
+        raise ValueError(f"model {model.name!r} is not built: it has no weights to save; give it an input shape first")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def save_model(model: Sequential, filepath: StrPath, overwrite: bool = True, include_optimizer: bool = True) -> None:
+    """Writes a whole model: layers, weights, what ``compile`` was given, and the state of training.
+
+    The file is complete or absent: it is written under another name first.
+
+    Args:
+        model: a built model.
+        filepath: ends in ``.safetensors`` or ``.keras``.
+        overwrite: whether a file that exists is replaced.
+        include_optimizer: whether the optimizer's state and the position of training are written.
+
+    Raises:
+        ValueError: another ending, or the model is not built.
+        TypeError: a metric or layer of your own cannot be written (a lambda, an object without ``get_config``).
+        FileExistsError: it exists and ``overwrite`` is False.
+        OSError: it cannot be written; what was there is untouched.
+        ImportError: ``.keras`` without h5py.
+    """
+    path = Path(filepath)
+    if path.suffix == ".safetensors":
+        from convec.saving import native
+
+        _ready(model, path, overwrite)
+        native.save(model, path, include_optimizer)
+    else:
+        raise _unknown(path, "models", ".safetensors")
+
+
+def load_model(
+    filepath: StrPath,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,  # noqa: A002 - Keras' name
+    safe_mode: bool = True,
+) -> Sequential:
+    """The model of a file that :func:`save_model`, Keras 3 (``.keras``) or C++'s ``save_network`` wrote.
+
+    Args:
+        filepath: ends in ``.safetensors`` or ``.keras``.
+        custom_objects: metrics, layers, ... of your own by their names.
+        compile: whether the model comes compiled, with the optimizer's state. ``fit(..., initial_epoch=
+            model.initial_epoch)`` then goes on exactly as the saved model would have.
+        safe_mode: True; convec loads no code from files, so there is no other mode.
+
+    Raises:
+        ValueError: the file is damaged, or holds something convec has not; the message says what.
+        OSError: it cannot be read.
+        ImportError: ``.keras`` without h5py.
+    """
+    if not safe_mode:
+        raise ValueError("safe_mode is False, but convec never runs code from a file")
+    path = Path(filepath)
+    if path.suffix == ".safetensors":
+        from convec.saving import native
+
+        return native.load(path, compile, custom_objects or {})
+    raise _unknown(path, "models", ".safetensors")
+
+
+def save_weights(model: Sequential, filepath: StrPath, overwrite: bool = True) -> None:
+    """Writes the weights, as ``<layer>/<weight>`` (in Keras' own layout to ``.h5``).
+
+    Raises:
+        ValueError: the name does not end in ``.safetensors``, ``.npz`` or ``.h5``, or the model is not built.
+        FileExistsError: it exists and ``overwrite`` is False.
+        OSError: it cannot be written; what was there is untouched.
+        ImportError: ``.h5`` without h5py.
+    """
+    from convec.saving import weights
+
+    path = Path(filepath)
+    save = weights.SAVE.get(path.suffix)
+    if save is None:
+        raise _unknown(path, "weights", ", ".join(weights.SAVE))
+    _ready(model, path, overwrite)
+    save(model, path)
+
+
+def load_weights(model: Sequential, filepath: StrPath) -> None:
+    """Reads what :func:`save_weights` wrote, or the weights of a whole model in ``.safetensors``.
+
+    Raises:
+        ValueError: another ending, the file is damaged, or a weight is missing or has another shape; nothing has
+            changed then.
+        OSError: it cannot be read.
+        ImportError: ``.h5`` without h5py.
+    """
+    from convec.saving import weights
+
+    path = Path(filepath)
+    load = weights.LOAD.get(path.suffix)
+    if load is None:
+        raise _unknown(path, "weights", ", ".join(weights.LOAD))
+    if not model.built:
+        raise ValueError(f"model {model.name!r} is not built: give it an input shape before its weights")
+    model.set_weights(load(model, path))
