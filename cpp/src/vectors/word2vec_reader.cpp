@@ -221,11 +221,13 @@ struct Word2VecReader::State {
   }
 
   std::size_t read_text(std::string_view data, bool last) {
-    if (last && format.no_header) data = trim_end(data);
-    // Whole lines only, unless nothing follows.
-    std::size_t end = data.size();
-    if (!last) {
-      const std::size_t line_break = data.rfind('\n');
+    // Whole lines only, unless nothing follows. Where their number is not promised, empty ones may end the file: they
+    // are left until more is known.
+    const std::size_t used = format.no_header ? trim_end(data).size() : data.size();
+    std::size_t end = used;
+    if (!last && used > 0) {
+      std::size_t line_break = format.no_header ? data.find('\n', used) : std::string_view::npos;
+      if (line_break == std::string_view::npos) line_break = data.substr(0, used).rfind('\n');
       end = line_break == std::string_view::npos ? 0 : line_break + 1;
     }
     if (end == 0) {

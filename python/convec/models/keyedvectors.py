@@ -757,7 +757,7 @@ class KeyedVectors:
         """
         first, second = self.get_vector(w1), self.get_vector(w2)
         squares = float(np.dot(first, first)), float(np.dot(second, second))
-        if 1e-24 < min(squares) and max(squares) < 1e30:
+        if min(squares) > 1e-24 and max(squares) < 1e30:
             return first.dtype.type(float(np.dot(first, second)) / math.sqrt(squares[0] * squares[1]))
         # Squares that overflow or vanish, or vectors of zeros.
         return np.dot(_unit(first.astype(np.float64)), _unit(second.astype(np.float64))).astype(first.dtype)
