@@ -733,10 +733,12 @@ class KeyedVectors:
         Raises:
             KeyError: a key is absent.
         """
+        return [self.index_to_key[index] for index in self._nearer(key1, key2).tolist()]
+
+    def _nearer(self, key1: Key, key2: Key) -> NDArray[np.intp]:
         distances = self.distances(key1)
-        own = self.get_index(key1)
-        nearer = np.nonzero(distances < distances[self.get_index(key2)])[0]
-        return [self.index_to_key[index] for index in nearer.tolist() if index != own]
+        nearer = np.flatnonzero(distances < distances[self.get_index(key2)])
+        return nearer[nearer != self.get_index(key1)]
 
     def words_closer_than(self, word1: Key, word2: Key) -> list[Any]:
         """Deprecated name of :meth:`closer_than`."""
@@ -745,7 +747,7 @@ class KeyedVectors:
 
     def rank(self, key1: Key, key2: Key) -> int:
         """The place of key2 among all keys by their distance from key1; the nearest has rank 1."""
-        return len(self.closer_than(key1, key2)) + 1
+        return len(self._nearer(key1, key2)) + 1
 
     # ------------------------------------------------------------------ similarities
 
@@ -755,12 +757,10 @@ class KeyedVectors:
         Raises:
             KeyError: a key is absent.
         """
-        first, second = self.get_vector(w1), self.get_vector(w2)
-        squares = float(np.dot(first, first)), float(np.dot(second, second))
-        if min(squares) > 1e-24 and max(squares) < 1e30:
-            return first.dtype.type(float(np.dot(first, second)) / math.sqrt(squares[0] * squares[1]))
-        # Squares that overflow or vanish, or vectors of zeros.
-        return np.dot(_unit(first.astype(np.float64)), _unit(second.astype(np.float64))).astype(first.dtype)
+        # In float64 no square of a float32 number overflows or vanishes.
+        first, second = self.get_vector(w1).astype(np.float64), self.get_vector(w2).astype(np.float64)
+        squares = float(np.dot(first, first)) * float(np.dot(second, second))
+        return self._vectors.dtype.type(float(np.dot(first, second)) / math.sqrt(squares) if squares > 0 else 0)
 
     def distance(self, w1: Key, w2: Key) -> Any:
         """1 - :meth:`similarity`."""
