@@ -737,8 +737,8 @@ class KeyedVectors:
 
     def _nearer(self, key1: Key, key2: Key) -> NDArray[np.intp]:
         distances = self.distances(key1)
-        nearer = np.flatnonzero(distances < distances[self.get_index(key2)])
-        return nearer[nearer != self.get_index(key1)]
+        nearer: NDArray[np.intp] = np.flatnonzero(distances < distances[self.get_index(key2)])
+        return np.asarray(nearer[nearer != self.get_index(key1)])
 
     def words_closer_than(self, word1: Key, word2: Key) -> list[Any]:
         """Deprecated name of :meth:`closer_than`."""
