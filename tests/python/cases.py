@@ -231,6 +231,20 @@ add_conv2d("large-grouped", 5, 31, 33, 6, 40, groups=2, strides=2, large=True)
 add_conv2d("large-one-image", 1, 64, 61, 3, 20, large=True)
 add_conv2d("large-deep", 1, 6, 6, 160, 150, large=True)
 
+# By Winograd's algorithm: around tiles of 4 x 4, panels and vectors, few and many tiles, one block of them or several.
+for extent in (7, 8, 10, 11, 12, 15):
+    add_conv2d(f"winograd-extent{extent}", 15, extent, extent, 16, 16, padding="same")
+for count in (16, 17, 31, 32, 33, 47, 65):
+    add_conv2d(f"winograd-filters{count}", 2, 16, 15, 19, count)
+    add_conv2d(f"winograd-channels{count}", 2, 15, 16, count, 18, padding="same")
+add_conv2d("winograd-padded-unevenly", 3, 15, 14, 20, 24, padding=((2, 0), (0, 3)))
+add_conv2d("winograd-padded-beyond-filter", 3, 12, 13, 16, 16, padding=((4, 5), (6, 3)))
+add_conv2d("winograd-relu", 2, 15, 16, 17, 33, padding="same", activation="relu")
+add_conv2d("winograd-no-bias", 2, 15, 16, 16, 32, padding="same", bias=False)
+add_conv2d("winograd-deep", 8, 8, 7, 256, 48, padding="same", large=True)
+add_conv2d("winograd-many-tiles", 4, 62, 63, 16, 17, padding="same", large=True)
+add_conv2d("winograd-blocks-of-tiles", 2, 50, 94, 128, 96, large=True)
+
 
 # ---- Dense ---------------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ NETWORKS: dict[str, tuple[tuple[int, int, int], int, list[dict[str, Any]]]] = {
     "winograd": ((9, 9, 16), 3, [conv(16), pool(), *HEAD]),
     "winograd, odd channels, padding": ((8, 7, 21), 2, [conv(37, padding="same"), pool(), *HEAD]),
     "winograd, below another": ((11, 13, 2), 2, [conv(32), pool(), conv(17), pool(), *HEAD]),
+    "winograd, no windows": ((12, 12, 16), 7, [conv(17), conv(16), *HEAD]),
     "three channels under windows": ((10, 9, 3), 2, [conv(6), pool(), *HEAD]),
     "windows of 3 x 2 under 5 x 1": ((13, 11, 4), 2, [conv(7, (5, 1)), pool((3, 2)), *HEAD]),
     "strided under windows": ((15, 14, 3), 2, [conv(8, 3, strides=2, padding="same"), pool(), *HEAD]),

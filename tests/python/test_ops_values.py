@@ -8,7 +8,7 @@ import cases
 import numpy as np
 import pytest
 import reference
-from convec import ops
+from convec import _core, ops
 
 
 @pytest.mark.parametrize("op", cases.CASES)
@@ -23,6 +23,26 @@ def test_values(op: str, isa: str) -> None:
             if isinstance(result, np.ndarray):
                 assert result.dtype == np.float32
                 assert result.flags.c_contiguous
+
+
+@pytest.mark.parametrize("op", ["conv2d", "conv2d_backward", "conv2d_backward_input", "conv2d_backward_filters"])
+def test_winograd_can_be_switched_off(op: str, isa: str) -> None:
+    before = _core.winograd()
+    try:
+        for case in cases.CASES[op]:
+            if not case.name.startswith("winograd"):
+                continue
+            arrays = case.arrays()
+            _core.set_winograd(True)
+            fast = cases.run(case, arrays)
+            _core.set_winograd(False)
+            direct = cases.run(case, arrays)
+            for number, (result, want) in enumerate(zip(direct, cases.expected(case, arrays), strict=True)):
+                case.tolerance.check(result, want, f"{case.id}, result {number}, {isa}, direct")
+            # Other roundings: it was indeed another algorithm.
+            assert not np.array_equal(fast[0], direct[0]), f"{case.id} is not computed by Winograd's algorithm"
+    finally:
+        _core.set_winograd(before)
 
 
 def steps_off(result: np.ndarray, want: np.ndarray) -> np.ndarray:

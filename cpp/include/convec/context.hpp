@@ -21,9 +21,10 @@ CONVEC_API int num_threads() noexcept;
 /// Sets num_threads(). Results do not depend on it. @throws ValueError below 1 or above 1024.
 CONVEC_API void set_num_threads(int threads);
 
-/// Whether 3 x 3 convolutions may run by Winograd's minimal filtering F(2x2, 3x3) where that is faster (today: fused
-/// with 2 x 2 max pooling in a network). Its rounding differs from the direct sum's by about twice the direct sum's
-/// own. At first true, unless the environment variable CONVEC_WINOGRAD is 0.
+/// Whether 3 x 3 convolutions at stride 1 and their gradients may run by Winograd's minimal filtering where that is
+/// faster: F(4x4, 3x3), or F(2x2, 3x3) where fused with 2 x 2 max pooling in a network. It differs from the direct sum
+/// by about two to four times the direct sum's own rounding error. At first true, unless the environment variable
+/// CONVEC_WINOGRAD is 0.
 CONVEC_API bool winograd() noexcept;
 /// False: direct sums only. Not to be called while an op is running.
 CONVEC_API void set_winograd(bool enabled) noexcept;

@@ -11,6 +11,7 @@
 #include "cpu/scratch.hpp"
 #include "cpu/thread_pool.hpp"
 #include "cpu/winograd.hpp"
+#include "cpu/winograd_conv2d.hpp"
 
 namespace convec::cpu {
 
@@ -379,12 +380,12 @@ Gather forward_gather(Scratch& scratch, const Conv2dProblem& p, const float* inp
   return g;
 }
 
-int64_t conv2d_prepared_size(const Conv2dProblem& p) {
+int64_t direct_prepared_size(const Conv2dProblem& p) {
   const Panels panels(p.filters / p.groups, kernels().gemm);
   return p.groups * panels.stored() * p.kernel_height * p.kernel_width * (p.channels / p.groups);
 }
 
-void conv2d_prepare(const Conv2dProblem& p, const float* filters, float* prepared) {
+void direct_prepare(const Conv2dProblem& p, const float* filters, float* prepared) {
   const int64_t per_group = p.filters / p.groups;
   const int64_t steps = p.kernel_height * p.kernel_width * (p.channels / p.groups);
   const Panels panels(per_group, kernels().gemm);
@@ -395,15 +396,31 @@ void conv2d_prepare(const Conv2dProblem& p, const float* filters, float* prepare
                               steps, panels.used(panel), panels.width(panel));
 }
 
+int64_t conv2d_prepared_size(const Conv2dProblem& p) {
+  return winograd_conv2d_pays(p) ? winograd_conv2d_prepared_size(p) : direct_prepared_size(p);
+}
+
+void conv2d_prepare(const Conv2dProblem& p, const float* filters, float* prepared) {
+  if (winograd_conv2d_pays(p))
+    winograd_conv2d_prepare(p, filters, prepared);
+  else
+    direct_prepare(p, filters, prepared);
+}
+
 void conv2d_forward(const Context& context, const Conv2dProblem& p, const float* input, const float* filters,
                     const float* prepared, const float* bias, Activation activation, float* output) {
   Scratch scratch;
+  const bool relu = activation == Activation::relu;
+  const bool winograd = prepared == nullptr ? winograd_conv2d_pays_unprepared(p) : winograd_conv2d_pays(p);
   if (prepared == nullptr) {
-    float* packed = scratch.take<float>(conv2d_prepared_size(p));
-    conv2d_prepare(p, filters, packed);
+    float* packed = scratch.take<float>(winograd ? winograd_conv2d_prepared_size(p) : direct_prepared_size(p));
+    (winograd ? winograd_conv2d_prepare : direct_prepare)(p, filters, packed);
     prepared = packed;
   }
-  gather(forward_gather(scratch, p, input, prepared, bias, activation == Activation::relu, output));
+  if (winograd)
+    winograd_conv2d_forward(p, input, prepared, bias, relu, output);
+  else
+    gather(forward_gather(scratch, p, input, prepared, bias, relu, output));
   if (activation != Activation::linear && activation != Activation::relu)
     op_table(context.device)
         .activation_forward(context, activation, p.batch * p.out_height * p.out_width * p.filters, output, output);
@@ -416,7 +433,7 @@ bool uses_winograd(const Conv2dProblem& p, const Pool2dProblem& pool) {
 }
 
 int64_t conv2d_max_pool2d_prepared_size(const Conv2dProblem& p, const Pool2dProblem& pool) {
-  return uses_winograd(p, pool) ? winograd_prepared_size(p) : conv2d_prepared_size(p);
+  return uses_winograd(p, pool) ? winograd_prepared_size(p) : direct_prepared_size(p);
 }
 
 void conv2d_max_pool2d_prepare(const Conv2dProblem& p, const Pool2dProblem& pool, const float* filters,
@@ -424,7 +441,7 @@ void conv2d_max_pool2d_prepare(const Conv2dProblem& p, const Pool2dProblem& pool
   if (uses_winograd(p, pool))
     winograd_prepare(p, filters, prepared);
   else
-    conv2d_prepare(p, filters, prepared);
+    direct_prepare(p, filters, prepared);
 }
 
 void conv2d_max_pool2d_forward(const Context&, const Conv2dProblem& p, const Pool2dProblem& pool, const float* input,
@@ -506,6 +523,10 @@ void conv2d_max_pool2d_forward(const Context&, const Conv2dProblem& p, const Poo
 
 void conv2d_backward_input(const Context&, const Conv2dProblem& p, const float* grad_output, const float* filters,
                            float* grad_input) {
+  if (winograd_conv2d_backward_input_pays(p)) {
+    winograd_conv2d_backward_input(p, grad_output, filters, grad_input);
+    return;
+  }
   Scratch scratch;
   Gather g{};
   g.rows =
@@ -679,6 +700,11 @@ void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float
     });
     f.grad_output = copy;
   }
+  if (grad_bias != nullptr) sum_rows(pixels, p.filters, f.grad_output, f.grad_channels, grad_bias);
+  if (winograd_conv2d_pays_unprepared(p)) {
+    winograd_conv2d_backward_filters(p, input, grad_output, grad_filters);
+    return;
+  }
 
   // With few channels, the columns of the filter are taken together (they are adjacent in memory), which needs a copy
   // of the input with its padding.
@@ -733,7 +759,6 @@ void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float
         sum_tile(f, tile, image, std::min(f.image_block, p.batch - image), image > 0, a_segments, b_segments);
       }
   });
-  if (grad_bias != nullptr) sum_rows(pixels, p.filters, f.grad_output, f.grad_channels, grad_bias);
 }
 
 }  // namespace

@@ -187,14 +187,14 @@ class Pool {
     wake_.notify_all();
   }
 
-  Job job_;
-  std::unique_ptr<Share[]> shares_;
-  alignas(64) std::atomic<std::uint64_t> state_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
+  std::unique_ptr<Share[]> shares_;
+  std::vector<std::thread> threads_;
   std::mutex sleep_mutex_;
   std::condition_variable wake_;
-  std::vector<std::thread> threads_;
+  alignas(64) std::atomic<std::uint64_t> state_{0};
+  Job job_;
 };
 
 // Everything about the pool in one place that lives until the process ends: worker threads must not be joined by a
