@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import time
 from collections.abc import Sequence
 
@@ -30,6 +31,19 @@ def _info() -> int:
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def _cmake_dir() -> int:
+    from pathlib import Path
+
+    from convec import _core
+
+    folder = Path(str(_core.__file__)).parent / "lib" / "cmake" / "convec"
+    if not folder.is_dir():
+        print(f"{folder} is not there: this convec was installed without its C++ headers and library", file=sys.stderr)
+        return 1
+    print(folder)
     return 0
 
 
@@ -124,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="convec", description="Small convolutional networks and word vectors at hardware speed."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--cmake-dir", action="store_true", help="show the folder for CMake's find_package(convec)")
+    commands = parser.add_subparsers(dest="command")
     commands.add_parser("info", help="show version, processor, kernels and threads")
     demo = commands.add_parser("demo", help="train on the images and on the text in the package")
     demo.add_argument("what", nargs="?", choices=("all", "images", "words"), default="all", help="which demo (all)")
@@ -132,6 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--threads", type=int, help="threads (all processors)")
     demo.add_argument("--samples", type=int, help="training images to use (all)")
     parsed = parser.parse_args(arguments)
+    if parsed.cmake_dir:
+        return _cmake_dir()
+    if parsed.command is None:
+        parser.error("a command is needed: info or demo")
     if parsed.command == "info":
         return _info()
     return _demo(parsed.what, parsed.epochs, parsed.threads, parsed.samples)

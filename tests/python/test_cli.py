@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import convec
 
@@ -42,3 +43,16 @@ def test_unknown_command_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "convec", "dance"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "dance" in done.stderr
+
+
+def test_cmake_dir() -> None:
+    folder = Path(run("--cmake-dir").strip())
+    assert (folder / "convecConfig.cmake").is_file()
+    assert (folder.parents[2] / "include" / "convec" / "serialize.hpp").is_file()
+    assert list(folder.parents[1].glob("libconvec.*"))
+
+
+def test_a_command_is_needed() -> None:
+    done = subprocess.run([sys.executable, "-m", "convec"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "a command is needed" in done.stderr

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convec.models.sequential import Sequential
 
-__all__ = ["load_model", "load_weights", "save_model", "save_weights"]
+__all__ = ["load_arrays", "load_model", "load_weights", "save_arrays", "save_model", "save_weights"]
 
 StrPath = str | os.PathLike[str]
 
@@ -132,3 +132,42 @@ def load_weights(model: Sequential, filepath: StrPath) -> None:
     if not model.built:
         raise ValueError(f"model {model.name!r} is not built: give it an input shape before its weights")
     model.set_weights(load(model, path))
+
+
+def save_arrays(filepath: StrPath, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes arrays to a safetensors file, complete or not at all.
+
+    Args:
+        filepath: the file.
+        arrays: NumPy arrays (or what can be seen as one without a copy) by name: float32, float64, int32, int64 or
+            uint8. Rows that are further apart in memory than they are long are written without a copy.
+        metadata: strings by name.
+
+    Raises:
+        TypeError: an array has another element type, or a name is no string.
+        OSError: it cannot be written; what was there is untouched.
+    """
+    from convec import _core
+
+    _core.safetensors_save(filepath, dict(arrays), dict(metadata or {}))
+
+
+def load_arrays(filepath: StrPath, mmap: bool = True) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays and the metadata of a safetensors file.
+
+    Args:
+        filepath: the file.
+        mmap: the arrays are read-only views of the mapped file, read from disk when they are used; else copies.
+
+    Returns:
+        Arrays by name (bfloat16 as float32), and the metadata.
+
+    Raises:
+        ValueError: it is no such file, or damaged.
+        TypeError: it holds an element type that NumPy has not.
+        OSError: it cannot be read.
+    """
+    from convec import _core
+
+    arrays, found = _core.safetensors_load(filepath, mmap=mmap)
+    return arrays, found
