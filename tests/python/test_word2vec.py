@@ -334,6 +334,10 @@ def test_empty_and_scanty_corpora():
         Word2Vec([["one", "two"]])
     with pytest.raises(RuntimeError, match="build_vocab"):
         Word2Vec().train(TEXTS, total_examples=1, epochs=1)
+    vectors_alone = Word2Vec()
+    vectors_alone.wv = train(epochs=1).wv
+    with pytest.raises(RuntimeError, match="from vectors alone"):
+        vectors_alone.train(TEXTS, total_examples=1, epochs=1)
     model = train([["alone", "alone"], ["alone"]], epochs=2)
     assert model.wv.index_to_key == ["alone"]
     assert np.isfinite(model.wv.vectors).all()
@@ -641,10 +645,49 @@ def test_attributes_may_be_changed_between_trainings():
     same.wv.add_vectors(["new"], np.zeros((1, 8), np.float32))
     with pytest.raises(RuntimeError, match="update=True"):
         same.train(TEXTS, total_examples=9, epochs=1)
-    locked = train(epochs=1)
-    locked.wv.vectors_lockf = np.zeros(1, np.float32)
-    with pytest.raises(ValueError, match="vectors_lockf"):
-        locked.train(TEXTS, total_examples=9, epochs=1)
+
+
+@pytest.mark.parametrize("kind", [list, Again])
+def test_locked_vectors(zipf, kind):
+    """gensim's vectors_lockf: 0 keeps a vector, 1 lets it learn, anything else scales what it learns."""
+    free, model = (Word2Vec(min_count=1, vector_size=8, workers=1, sg=1) for _ in range(2))
+    for each in (free, model):
+        each.build_vocab(zipf)
+    assert (model.wv.vectors_lockf == 1).all()
+    before = model.wv.vectors.copy()
+    locks = np.ones(len(model.wv), np.float32)
+    locks[[0, 3]] = 0, 0.5
+    model.wv.vectors_lockf = locks
+    for each in (free, model):
+        trained = each.train(kind(zipf), total_examples=len(zipf), epochs=1)
+    assert trained[1] == sum(map(len, zipf))
+    np.testing.assert_array_equal(model.wv.vectors[0], before[0])
+    np.testing.assert_allclose(model.wv.vectors[3], (before[3] + free.wv.vectors[3]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(model.wv.vectors[1], free.wv.vectors[1])
+    model.wv.vectors_lockf = np.zeros(1, np.float32)
+    before = model.wv.vectors.copy()
+    model.train(kind(zipf), total_examples=len(zipf), epochs=1)
+    np.testing.assert_array_equal(model.wv.vectors, before)
+    model.wv.vectors_lockf = np.zeros(7, np.float32)
+    with pytest.raises(ValueError, match="vectors_lockf has shape"):
+        model.train(kind(zipf), total_examples=len(zipf), epochs=1)
+
+
+def test_locked_pieces_are_those_of_the_whole():
+    """Factors of 1 change nothing, however long the corpus."""
+    text = zipf_text(30_000, 200)
+    free = Word2Vec(text, min_count=1, vector_size=4, workers=1, epochs=1)
+    model = Word2Vec(min_count=1, vector_size=4, workers=1)
+    model.build_vocab([*text, ["last"]])
+    free.build_vocab([["last"]], update=True)
+    free.init_weights()
+    locks = np.ones(len(model.wv), np.float32)
+    locks[-1] = 0.5
+    model.wv.vectors_lockf = locks
+    for each in (free, model):
+        each.train(text, total_examples=len(text), epochs=1)
+    np.testing.assert_array_equal(model.wv.vectors, free.wv.vectors)
+    assert sum(map(len, text)) > 262_144
 
 
 def test_warnings_about_totals(caplog):
@@ -981,6 +1024,8 @@ def test_what_is_no_model_is_refused(tmp_path):
         Word2Vec.load(tmp_path / "nowhere")
     with pytest.raises(OSError, match="nowhere"):
         model.save(tmp_path / "nowhere" / "model")
+    with pytest.raises(AttributeError, match="on the class"):
+        model.load(path)
     with pytest.raises(TypeError, match="must be a path"):
         model.save(io.BytesIO())
     with pytest.raises(TypeError, match="no argument 'format'"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convec.models._word2vec_corpus import StreamCorpus
     from convec.models._word2vec_report import TrainingReport
 
-__all__ = ["EpochResult", "Piece", "Schedule", "StreamTraining", "WholeTraining", "align"]
+__all__ = ["EpochResult", "LockedTrainer", "Piece", "Schedule", "StreamTraining", "WholeTraining", "align"]
 
 Tokens = npt.NDArray[np.int32]
 
@@ -84,7 +84,7 @@ class WholeTraining:
 
     def __init__(
         self,
-        trainer: _core.Word2VecTrainer,
+        trainer: _core.Word2VecTrainer | LockedTrainer,
         corpus: _core.Corpus,
         examples: int,
         schedule: Schedule,
@@ -120,6 +120,79 @@ class WholeTraining:
         return EpochResult(result["trained_words"], self._raw_words, self._examples, result["loss"])
 
 
+class LockedTrainer:
+    """A trainer whose vectors learn only in part, as gensim's ``vectors_lockf`` has it.
+
+    What a row has learned is scaled by its factor after every 262,144 tokens or so; between those the other rows see it
+    move. gensim scales each single step.
+
+    Args:
+        trainer: the tables.
+        factors: (words,) or (1,): 0 keeps a row as it is, 1 lets it learn.
+    """
+
+    _ALIGNMENTS = 16
+
+    def __init__(self, trainer: _core.Word2VecTrainer, factors: npt.NDArray[np.float32]) -> None:
+        self._trainer = trainer
+        words = len(trainer.vectors)
+        if factors.shape not in ((1,), (words,)):
+            raise ValueError(f"wv.vectors_lockf has shape {factors.shape}, but must be (1,) or ({words},)")
+        factors = np.broadcast_to(factors, (words,))
+        self._rows = np.flatnonzero(factors != 1)
+        self._factors = factors[self._rows, np.newaxis]
+        self.piece_alignment = self._ALIGNMENTS * trainer.piece_alignment
+
+    def train(
+        self,
+        tokens: Tokens,
+        *,
+        position: int = 0,
+        words_done: int = 0,
+        words_total: int = 0,
+        progress: Callable[[int, float], None] | None = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """As ``_core.Word2VecTrainer.train``."""
+        step = self.piece_alignment
+        result = {"trained_words": 0, "loss": 0.0}
+        begin = 0
+        while begin < len(tokens):
+            end = sentence_from(tokens, ((position + begin) // step + 1) * step - position)
+            learned = self._train_piece(
+                tokens[begin:end],
+                position=position + begin,
+                words_done=words_done + begin,
+                words_total=words_total or len(tokens),
+                progress=None if progress is None else _later(progress, begin),
+                **settings,
+            )
+            result["trained_words"] += learned["trained_words"]
+            result["loss"] += learned["loss"]
+            begin = end
+        return result
+
+    def _train_piece(self, tokens: Tokens, **settings: Any) -> dict[str, Any]:
+        vectors = self._trainer.vectors
+        before = vectors[self._rows]
+        try:
+            return self._trainer.train(tokens, **settings)
+        finally:
+            vectors[self._rows] = before + self._factors * (vectors[self._rows] - before)
+
+
+def _later(progress: Callable[[int, float], None], before: int) -> Callable[[int, float], None]:
+    return lambda done, alpha: progress(before + done, alpha)
+
+
+def sentence_from(tokens: Tokens, at: int) -> int:
+    """Index of the first token at or after ``at`` that begins a sentence, or the number of tokens."""
+    if at <= 0:
+        return 0
+    ends = np.flatnonzero(tokens[at - 1 :] < 0)
+    return at + int(ends[0]) if len(ends) else len(tokens)
+
+
 class _StoppedError(Exception):
     """Ends the training thread when the thread that feeds it has failed."""
 
@@ -143,7 +216,7 @@ class StreamTraining:
 
     def __init__(
         self,
-        trainer: _core.Word2VecTrainer,
+        trainer: _core.Word2VecTrainer | LockedTrainer,
         corpus: StreamCorpus,
         vocabulary: _core.Vocabulary,
         schedule: Schedule,
@@ -246,8 +319,7 @@ def align(pieces: Iterable[Piece], alignment: int) -> Iterator[Piece]:
         raw_words, examples = held.raw_words + piece.raw_words, held.examples + piece.examples
         # The last boundary inside, and the first sentence from there on.
         boundary = (begin + len(tokens)) // alignment * alignment - begin
-        ends = np.flatnonzero(tokens[max(boundary - 1, 0) :] < 0) if boundary > 0 else np.zeros(0, np.int64)
-        cut = boundary + int(ends[0]) if len(ends) else 0
+        cut = sentence_from(tokens, boundary)
         if cut:
             yield Piece(tokens[:cut], raw_words, examples)
             raw_words = examples = 0

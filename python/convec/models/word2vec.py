@@ -38,7 +38,7 @@ from convec.models._corpus import (
 )
 from convec.models._word2vec_corpus import Corpus, FileCorpus, StreamCorpus, WholeCorpus, open_corpus
 from convec.models._word2vec_report import ScanReport, TrainingReport, check_progress
-from convec.models._word2vec_training import EpochResult, Schedule, StreamTraining, WholeTraining
+from convec.models._word2vec_training import EpochResult, LockedTrainer, Schedule, StreamTraining, WholeTraining
 from convec.models.callbacks import CallbackAny2Vec
 from convec.models.keyedvectors import KeyedVectors
 from convec.models.sentences import BrownCorpus, LineSentence, PathLineSentences, Text8Corpus
@@ -292,6 +292,7 @@ class Word2Vec:
         self.stop_training = False
         self.lifecycle_events: list[dict[str, Any]] | None = []
         self.wv = KeyedVectors(self.vector_size)
+        self.wv.vectors_lockf = np.ones(1, np.float32)
         self._start()
 
         if sentences is not None or corpus_file is not None:
@@ -333,6 +334,8 @@ class Word2Vec:
         self._separators = 0
         self._encoded_size = 0
         self._busy = threading.Lock()
+        # As in gensim, load() is called on the class: on a model it would look as if it changed the model.
+        vars(self)["load"] = _refuse_load
 
     # ---- Vocabulary ----
 
@@ -703,9 +706,6 @@ class Word2Vec:
                 f"wv has {len(self.wv.index_to_key)} keys, but the model trains {len(self._trainer.vectors)} words; "
                 "words are added by build_vocab(..., update=True)"
             )
-        locks = getattr(self.wv, "vectors_lockf", None)
-        if locks is not None and not np.all(np.asarray(locks) == 1):
-            raise ValueError("wv.vectors_lockf holds other values than 1, but vectors cannot be locked in convec")
         self._keep_vectors()
         if self._architecture() != self._trained_with:
             old = self._trainer
@@ -720,6 +720,11 @@ class Word2Vec:
             self._trainer.set_vocabulary(self._counts, sample=self.sample, ns_exponent=self.ns_exponent)
         self._attach()
         return self._trainer
+
+    def _locked(self, trainer: _core.Word2VecTrainer) -> _core.Word2VecTrainer | LockedTrainer:
+        """The trainer, held back where ``wv.vectors_lockf`` says so."""
+        factors = np.asarray(getattr(self.wv, "vectors_lockf", 1), np.float32)
+        return trainer if (factors == 1).all() else LockedTrainer(trainer, factors)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -821,7 +826,7 @@ class Word2Vec:
         passes = self._check_training_sanity(epochs, total_examples, total_words, alpha)
         corpus = open_corpus(corpus_iterable, corpus_file, passes=passes, what="corpus_iterable")
         with self._exclusive():
-            trainer = self._ready_trainer()
+            trainer = self._locked(self._ready_trainer())
             self.alpha, self.min_alpha, self.epochs = alpha, min_alpha, passes
             self.compute_loss = bool(compute_loss)
             self.running_training_loss = 0.0
@@ -868,7 +873,7 @@ class Word2Vec:
             )
         if alpha > self.min_alpha_yet_reached * (1 + 1e-6):  # which has been a float32
             logger.warning("alpha=%g is higher than in the training before", alpha)
-        if self._trainer is None:
+        if not self.wv.key_to_index:
             what = (
                 f"no word occurs min_count={self.min_count} times or more in the corpus of its vocabulary"
                 if self.corpus_total_words
@@ -887,6 +892,11 @@ class Word2Vec:
             )
         if epochs is None or epochs <= 0:
             raise ValueError(f"epochs is {epochs}, but must be given and above 0: usually epochs=model.epochs")
+        if self._trainer is None:
+            raise RuntimeError(
+                "wv has words, but the model has no tables for them, and cannot go on from vectors alone: build the "
+                "vocabulary with build_vocab(), and put vectors into wv after that"
+            )
         return _integer("epochs", epochs, 1)
 
     def _vocabulary(self) -> _core.Vocabulary:
@@ -898,7 +908,7 @@ class Word2Vec:
 
     def _plan(
         self,
-        trainer: _core.Word2VecTrainer,
+        trainer: _core.Word2VecTrainer | LockedTrainer,
         corpus: Corpus,
         total_examples: int | None,
         total_words: int | None,
@@ -1215,6 +1225,10 @@ class Word2Vec:
 
     def __contains__(self, word: object) -> NoReturn:
         raise TypeError("words are looked for in model.wv, e.g. 'word' in model.wv")
+
+
+def _refuse_load(*_: Any, **__: Any) -> NoReturn:
+    raise AttributeError("load() is called on the class, and returns the model: model = Word2Vec.load(path)")
 
 
 # What a saved model has besides its tables and words.
