@@ -223,7 +223,7 @@ class StreamCorpus(Corpus):
             counter.count_sentences(sentences)
             self.examples += len(sentences)
             self.separators += _separators(sentences)
-            report.update(0.0, counter.raw_words, self.examples, len(counter))
+            report.update(0.0, counter.raw_words, self.examples, counter)
         return counter
 
     def pieces(self, vocabulary: _core.Vocabulary, words: int, most: int | None = None) -> Iterator[Piece]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convec._progress import WordsBar, redraws
 
 if TYPE_CHECKING:
+    from convec import _core
     from convec.models._word2vec_training import EpochResult
 
 __all__ = ["ScanReport", "TrainingReport", "check_progress"]
@@ -45,19 +46,17 @@ class ScanReport:
         self._logged = 0
         self._words = 0
 
-    def update(self, fraction: float, raw_words: int, sentences: int, unique: int | None = None) -> None:
-        """Shows how much of the corpus, or of what is known of it, has been counted."""
+    def update(self, fraction: float, raw_words: int, sentences: int, counter: _core.WordCounter | None = None) -> None:
+        """Shows how much of the corpus, or of what is known of it, has been counted, by ``counter``."""
         self._words = raw_words
         if self._bar is not None:
             self._bar.update("Vocabulary", fraction, raw_words, {})
         if sentences - self._logged >= self._progress_per:
             self._logged = sentences
-            self._logger.info(
-                "PROGRESS: at sentence #%i, processed %i words%s",
-                sentences,
-                raw_words,
-                "" if unique is None else f", keeping {unique} word types",
-            )
+            # The number of words is not for nothing: it takes milliseconds.
+            if self._logger.isEnabledFor(logging.INFO):
+                kept = "" if counter is None else f", keeping {len(counter)} word types"
+                self._logger.info("PROGRESS: at sentence #%i, processed %i words%s", sentences, raw_words, kept)
 
     def close(self) -> None:
         """Ends the line."""
