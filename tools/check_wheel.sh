@@ -61,5 +61,11 @@ accuracy = model.evaluate(x_test, y_test, verbose=0)[1]
 print(f"accuracy of one epoch of a linear model: {accuracy:.2f}")
 if accuracy < 0.5:
     sys.exit("the installed package does not train")
+
+words = convec.Word2Vec(corpus_file=datasets.text_sample_path(), sg=1, vector_size=50, epochs=3, alpha=0.05)
+near = [word for word, _ in words.wv.most_similar("monday")]
+print(f"words near 'monday': {', '.join(near)}")
+if "tuesday" not in near:
+    sys.exit("the installed package does not learn words")
 PY
 "$work/venv/bin/convec" info

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         winograd,
     )
     from convec.layers import Input
-    from convec.models import KeyedVectors, Sequential
+    from convec.models import KeyedVectors, Sequential, Word2Vec
 
 _SUBMODULES = frozenset(
     {
@@ -60,6 +60,7 @@ _ATTRIBUTES = {
     "Input": "convec.layers",
     "KeyedVectors": "convec.models",
     "Sequential": "convec.models",
+    "Word2Vec": "convec.models",
     **dict.fromkeys(
         (
             "__version__",
@@ -81,6 +82,7 @@ __all__ = [
     "Input",
     "KeyedVectors",
     "Sequential",
+    "Word2Vec",
     "__version__",
     "activations",
     "available_isas",

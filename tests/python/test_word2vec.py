@@ -894,6 +894,114 @@ def test_ctrl_c_stops_at_once_and_leaves_a_model_that_works(kind):
     assert float(done.stdout.split()[-1]) < 1.0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX systems")
+def test_ctrl_c_while_words_are_counted():
+    """In Python's own iteration and in C++."""
+    script = """
+        import os, signal, sys, threading, time
+        from convec.models import Word2Vec
+
+        class Endless:
+            def __iter__(self):
+                while True:
+                    yield ["a", "b", "c"] * 10
+
+        sentences = [["a", "b", "c"] * 10] * 3_000_000
+        corpus = sentences if sys.argv[1] == "list" else Endless()
+        model = Word2Vec(min_count=1)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            while True:
+                model.build_vocab(corpus)
+        except KeyboardInterrupt:
+            print("interrupted")
+        model.build_vocab([["d"]])
+        assert model.wv.index_to_key == ["d"]
+    """
+    for kind in ("list", "stream"):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), kind], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "interrupted\n"
+
+
+PROGRESS = """
+    import logging, sys
+    from convec._progress import WordsBar
+    from convec.models import Word2Vec
+
+    class Again:
+        def __iter__(self):
+            for i in range(10_000):
+                yield [f"w{(i * j) % 1000}" for j in range(20)]
+
+    WordsBar.__init__.__kwdefaults__["delay"] = 0.0  # so that even a fast machine shows something
+    if sys.argv[1] == "log":
+        logging.basicConfig(level=logging.INFO)
+    corpus = Again() if sys.argv[2] == "stream" else list(Again())
+    Word2Vec(corpus, sg=1, vector_size=200, workers=1, negative=20, window=10, epochs=2)
+"""
+
+
+def run_on_terminal(*arguments: str) -> str:
+    """What the script writes to a terminal (its standard error)."""
+    import pty
+
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(PROGRESS), *arguments], stderr=slave)
+    os.close(slave)
+    text = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # Linux' way of saying that the other end has been closed
+            break
+        if not piece:
+            break
+        text += piece
+    os.close(master)
+    assert process.wait(60) == 0
+    return text.decode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="terminals end as on Linux")
+@pytest.mark.parametrize("kind", ["list", "stream"])
+def test_progress_line_on_a_terminal(kind):
+    text = run_on_terminal("bar", kind)
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
+    assert lines[-1].split("\r")[-1].startswith("Epoch 2/2")
+    assert "100%" in lines[-1]
+    assert "words/s" in lines[-1]
+    assert "alpha: 1.0000e-04" in lines[-1]
+    assert text.count("\r") >= 2
+    # Log lines and a line that is redrawn do not go together.
+    text = run_on_terminal("log", kind)
+    assert "\r" not in text.replace("\r\n", "\n")
+    assert "PROGRESS: at sentence #10000" in text
+    assert "INFO:convec.models.word2vec:EPOCH 1: training on" in text
+
+
+def test_no_progress_line_in_a_file():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRESS), "bar", "list"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_progress_lines(capsys, monkeypatch):
+    model = train(epochs=1, progress=True)
+    assert capsys.readouterr().err == ""  # too short for a line
+    monkeypatch.setattr("convec._progress.WordsBar.__init__.__kwdefaults__", {"stream": None, "delay": 0.0})
+    model.train(TEXTS, total_examples=9, epochs=2)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("Epoch 2/2 100%") == 1
+    model.progress = False
+    model.train(TEXTS, total_examples=9, epochs=2)
+    assert capsys.readouterr().err == ""
+
+
 # ---- Using a model ----
 
 
