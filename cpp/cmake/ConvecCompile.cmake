@@ -19,7 +19,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(CONVEC_ISA_LEVELS baseline avx2 avx512)
   set(CONVEC_ISA_FLAGS_baseline -msse4.2 -mpopcnt)
   set(CONVEC_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
-  set(CONVEC_ISA_FLAGS_avx512 ${CONVEC_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
+  set(CONVEC_ISA_FLAGS_avx512 ${CONVEC_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mprfchw
                               -mprefer-vector-width=512)
 endif()
 

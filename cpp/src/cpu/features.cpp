@@ -46,9 +46,9 @@ IsaLevel detect() {
   const bool avx2 = (states & 0x6U) == 0x6U && has(leaf1.ecx, 28) && has(leaf1.ecx, 12) && has(leaf1.ecx, 29) &&
                     has(leaf7.ebx, 5) && has(leaf7.ebx, 3) && has(leaf7.ebx, 8);
   if (!avx2) return IsaLevel::baseline;
-  // AVX-512 F, DQ, CD, BW, VL.
+  // AVX-512 F, DQ, CD, BW, VL, and PREFETCHW.
   const bool avx512 = (states & 0xE6U) == 0xE6U && has(leaf7.ebx, 16) && has(leaf7.ebx, 17) && has(leaf7.ebx, 28) &&
-                      has(leaf7.ebx, 30) && has(leaf7.ebx, 31);
+                      has(leaf7.ebx, 30) && has(leaf7.ebx, 31) && has(cpuid(0x80000001U).ecx, 8);
   return avx512 ? IsaLevel::avx512 : IsaLevel::avx2;
 }
 

@@ -37,7 +37,7 @@ class BlockTrainer {
   BlockTrainer(const Model& model, const cpu::Word2VecKernels& kernels)
       : model_(model),
         kernels_(kernels),
-        scratch_(2 + model.options.negative, model.stride()),
+        scratch_(3 + model.options.negative, model.stride()),
         pool_(static_cast<std::size_t>(model.pool_size)),
         pool_rows_(static_cast<std::size_t>(model.pool_size)) {}
 
@@ -69,8 +69,7 @@ class BlockTrainer {
     windows.ahead = o.window + windows_ahead;
     windows.alpha = alpha;
     windows.cbow_mean = o.cbow_mean;
-    windows.mean = scratch_.row(0);
-    windows.delta = scratch_.row(1);
+    windows.scratch = scratch_.data();
     windows.loss = loss;
     // The rows of a segment's outputs are looked up, and fetched, while the segment before is in work.
     std::int64_t first = 0;
@@ -130,10 +129,18 @@ class BlockTrainer {
       const std::int32_t word = words_[index(i)];
       auto at = index(outputs.begin[index(i - first)]);
       if (o.hs) at = add_path(word, rows, outputs, at);
-      if (o.negative > 0)
-        add_negatives((position + offsets_[index(i)]) % segment_size, rows.row(syn1neg_table, word), outputs, at);
+      if (o.negative > 0) {
+        float* centre = rows.row(syn1neg_table, word);
+        if (!rows.is_hot(syn1neg_table, word)) prefetch(centre);
+        add_negatives((position + offsets_[index(i)]) % segment_size, centre, outputs, at);
+      }
     }
     return last;
+  }
+
+  // Into the second-level cache: the row is needed within some hundred windows.
+  void prefetch(const float* row) const {
+    for (std::int64_t k = 0; k < model_.stride(); k += cpu::word2vec_row_multiple) __builtin_prefetch(row + k, 1, 2);
   }
 
   std::int64_t path_length(std::int32_t word) const {
@@ -159,9 +166,7 @@ class BlockTrainer {
     for (std::int64_t i = 0; i < pool_size; ++i) {
       float* row = rows.row(syn1neg_table, pool_[index(i)]);
       pool_rows_[index(i)] = row;
-      if (!rows.is_hot(syn1neg_table, pool_[index(i)]))
-        for (std::int64_t k = 0; k < model_.stride(); k += cpu::word2vec_row_multiple)
-          __builtin_prefetch(row + k, 1, 2);
+      if (!rows.is_hot(syn1neg_table, pool_[index(i)])) prefetch(row);
     }
     const std::int64_t laps = (segment_size * o.negative + pool_size - 1) / pool_size;
     strides_.resize(index(laps));
@@ -184,12 +189,8 @@ class BlockTrainer {
     float* const* entries = &entries_[index(place * negative)];
     outputs.labels[at] = 1.0F;
     drawn[0] = centre;
-    bool equal = false;
-    for (std::int64_t j = 0; j < negative; ++j) {
-      float* row = entries[j];
-      for (std::int64_t i = 0; i <= j; ++i) equal |= drawn[i] == row;
-      drawn[j + 1] = row;
-    }
+    // The usual number is unrolled: this is done for every word.
+    const bool equal = negative == 5 ? copy_and_compare(entries, 5, drawn) : copy_and_compare(entries, negative, drawn);
     if (!equal) return;
     float* weights = &outputs.weights[at];
     for (std::int64_t j = 1; j <= negative; ++j) {
@@ -198,13 +199,27 @@ class BlockTrainer {
       if (same == j) continue;
       if (same > 0) weights[same] += 1.0F;
       weights[j] = 0.0F;
-      drawn[j] = scratch_.row(1 + j);
+      drawn[j] = scratch_.row(2 + j);
     }
+  }
+
+  // Copies rows behind the first of `drawn`; true where one of them is there already.
+  static inline __attribute__((always_inline)) bool copy_and_compare(float* const* from, std::int64_t size,
+                                                                     float** drawn) {
+    bool equal = false;
+#pragma GCC unroll 5
+    for (std::int64_t j = 0; j < size; ++j) {
+      float* row = from[j];
+#pragma GCC unroll 5
+      for (std::int64_t i = 0; i <= j; ++i) equal |= drawn[i] == row;
+      drawn[j + 1] = row;
+    }
+    return equal;
   }
 
   const Model& model_;
   const cpu::Word2VecKernels& kernels_;
-  Table scratch_;  // CBOW's mean and its change, and a row for each sample that may be left out
+  Table scratch_;  // CBOW's three rows, and one for each sample that may be left out
   std::vector<std::int32_t> words_;
   std::vector<std::int32_t> offsets_;
   std::vector<std::int32_t> begin_;

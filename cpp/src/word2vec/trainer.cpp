@@ -42,8 +42,8 @@ constexpr std::int64_t words_between_merges = 8192;
 constexpr std::int64_t blocks_a_round = 8;
 constexpr std::int64_t longest_sentence = 1000000000;
 
-// Bytes of frequent rows (of one table) that a thread copies: they should stay in its cache.
-constexpr std::int64_t hot_bytes = std::int64_t{512} * 1024;
+// Bytes of frequent rows (of one table) that a thread copies.
+constexpr std::int64_t hot_bytes = std::int64_t{1024} * 1024;
 
 template <typename T>
 void check_range(T value, T least, T most, const char* name) {

@@ -1,5 +1,7 @@
 #include "cpu/kernels/word2vec.hpp"
 
+#include <type_traits>
+
 #include "cpu/kernels/math.hpp"
 #include "philox.hpp"
 
@@ -99,6 +101,35 @@ void draw_laps(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, st
 constexpr int most_outputs = 8;    // of a group, trained together
 constexpr int most_contexts = 32;  // of a window, trained together
 
+// call(N) for N = size, or 8 where it is larger.
+#define CONVEC_BY_SIZE(size, call) \
+  switch (size) {                        \
+    case 1:                              \
+      call(1);                           \
+      break;                             \
+    case 2:                              \
+      call(2);                           \
+      break;                             \
+    case 3:                              \
+      call(3);                           \
+      break;                             \
+    case 4:                              \
+      call(4);                           \
+      break;                             \
+    case 5:                              \
+      call(5);                           \
+      break;                             \
+    case 6:                              \
+      call(6);                           \
+      break;                             \
+    case 7:                              \
+      call(7);                           \
+      break;                             \
+    default:                             \
+      call(8);                           \
+      break;                             \
+  }
+
 // Sums of the lanes of eight vectors, in order, each as one lane of the result's first eight. Vectors from `count` on
 // are taken as zero.
 #if defined(__AVX512F__)
@@ -150,32 +181,41 @@ CONVEC_INLINE void load_eight(const float* p, int count, Vec (&to)[(most_outputs
 #endif
 }
 
-// A group of outputs: eight labels and as many learning rates, zero beyond the group.
+// A group of outputs: their learning rates, and these times the labels. Zero beyond the group.
 constexpr int eight = (most_outputs + vec_width - 1) / vec_width;
 struct Group {
-  Vec labels[eight];
+  Vec targets[eight];
   Vec scales[eight];
 };
 
 template <int P>
 CONVEC_INLINE Group group_of(const Word2VecWindows& w, std::int32_t first) {
   Group group;
-  load_eight(w.labels + first, P, group.labels);
+  load_eight(w.labels + first, P, group.targets);
   load_eight(w.weights + first, P, group.scales);
   const Vec alpha = vec_set(w.alpha);
 #pragma GCC unroll 2
-  for (int i = 0; i < eight; ++i) group.scales[i] = vec_mul(group.scales[i], alpha);
+  for (int i = 0; i < eight; ++i) {
+    group.scales[i] = vec_mul(group.scales[i], alpha);
+    group.targets[i] = vec_mul(group.targets[i], group.scales[i]);
+  }
   return group;
 }
 
-// (label - sigma(dot)) * scale. Beyond +-30 sigma is 0 or 1 in float32.
-CONVEC_INLINE Vec gradient(Vec dot, Vec label, Vec scale) {
-  const Vec x = vec_clip(dot, vec_set(-30.0F), vec_set(30.0F));
-  VecInt n;
-  const Vec p = vec_reduce_exp(vec_negate(x), n);
-  const Vec power = vec_power_of_two(n);
-  const Vec one = vec_set(1.0F);
-  return vec_mul(vec_sub(label, one / vec_add(one, vec_fma(p, power, power))), scale);
+// (label - sigma(dot)) * scale, to 3e-7 * scale: the update waits for it, so that a short chain counts for more than the
+// last bit. e^-dot = 2^n 2^r with r in [-1/2, 1/2], a polynomial by Estrin's scheme; beyond +-30 sigma is 0 or 1.
+CONVEC_INLINE Vec gradient(Vec dot, const Group& group, int part) {
+  const Vec t = vec_clip(vec_mul(dot, vec_set(-1.44269504F)), vec_set(-43.0F), vec_set(43.0F));
+  const Vec shifter = vec_set(12582912.0F);  // 1.5 * 2^23: the rounded integer is left in the low bits
+  const Vec shifted = vec_add(t, shifter);
+  const Vec r = vec_sub(t, vec_sub(shifted, shifter));
+  const Vec square = vec_mul(r, r);
+  const Vec low = vec_fma(r, vec_set(0.69314694F), vec_set(1.0000001F));
+  const Vec middle = vec_fma(r, vec_set(0.05550713F), vec_set(0.24022120F));
+  const Vec high = vec_fma(r, vec_set(0.0013276470F), vec_set(0.0096755410F));
+  const Vec p = vec_fma(vec_fma(high, square, middle), square, low);
+  const Vec e = vec_from_bits(vec_bits(p) + (vec_bits(shifted) << 23));
+  return vec_sub(group.targets[part], group.scales[part] / vec_add(vec_set(1.0F), e));
 }
 
 // Dot products of `count` (1 or 2) input rows with P output rows, and from them what the rows are to change by:
@@ -209,14 +249,14 @@ CONVEC_INLINE void gradients_of(float* const* outputs, float* const* inputs, std
   }
   const __m512 all = sum_lanes(quads[0], quads[1], quads[2], quads[3]);
   if (products != nullptr) _mm512_storeu_ps(products, all);
-  _mm512_storeu_ps(gradients, gradient(all, group.labels[0], group.scales[0]));
+  _mm512_storeu_ps(gradients, gradient(all, group, 0));
 #elif defined(__AVX2__)
   Vec* s = sums[0];
   const __m256 low = sum_four(s[0], s[1], s[2], s[3]);
   const __m256 high = P > 4 ? sum_four(s[4], s[5], s[6], s[7]) : vec_zero();
   const __m256 all = _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
   if (products != nullptr) _mm256_storeu_ps(products, all);
-  _mm256_storeu_ps(gradients, gradient(all, group.labels[0], group.scales[0]));
+  _mm256_storeu_ps(gradients, gradient(all, group, 0));
 #else
   alignas(16) float all[most_outputs];
 #pragma GCC unroll 8
@@ -225,7 +265,7 @@ CONVEC_INLINE void gradients_of(float* const* outputs, float* const* inputs, std
   for (int i = 0; i < eight; ++i) {
     const Vec part = vec_load(all + i * vec_width);
     if (products != nullptr) vec_store(products + i * vec_width, part);
-    vec_store(gradients + i * vec_width, gradient(part, group.labels[i], group.scales[i]));
+    vec_store(gradients + i * vec_width, gradient(part, group, i));
   }
 #endif
 }
@@ -291,89 +331,174 @@ CONVEC_INLINE void skip_gram_update(float* const* outputs, float* const* inputs,
     for (int v = 0; v < V; ++v) vec_store(outputs[o] + k + v * vec_width, vec_add(y[v][o], change[v][o]));
 }
 
-// One window, or `contexts` words of it, against P outputs.
+// The words of a window, or some of them, and what they are to change by.
+struct Contexts {
+  float* rows[most_contexts];
+  std::int64_t count;
+  alignas(64) float gradients[values_size];
+};
+
+// What a window and P outputs are to change by.
 template <int P>
-void skip_gram_group(const Word2VecWindows& w, std::int32_t first, float* const* inputs, std::int64_t contexts) {
+CONVEC_INLINE void skip_gram_gradients(const Word2VecWindows& w, std::int32_t first, Contexts& contexts) {
   float* const* outputs = w.outputs + first;
   const Group group = group_of<P>(w, first);
-  alignas(64) float gradients[values_size];
   alignas(64) float products[values_size];
   const bool wants_loss = w.loss != nullptr;
   std::int64_t c = 0;
-  for (; c + context_pair <= contexts; c += context_pair)
-    gradients_of<P, context_pair>(outputs, inputs + c, w.stride, group,
-                                  wants_loss ? products + c * most_outputs : nullptr, gradients + c * most_outputs);
-  if (c < contexts)
-    gradients_of<P, 1>(outputs, inputs + c, w.stride, group, wants_loss ? products + c * most_outputs : nullptr,
-                       gradients + c * most_outputs);
-  if (wants_loss) *w.loss += loss_of(products, contexts, P, w.labels + first, w.weights + first);
+  for (; c + context_pair <= contexts.count; c += context_pair)
+    gradients_of<P, context_pair>(outputs, contexts.rows + c, w.stride, group,
+                                  wants_loss ? products + c * most_outputs : nullptr,
+                                  contexts.gradients + c * most_outputs);
+  if (c < contexts.count)
+    gradients_of<P, 1>(outputs, contexts.rows + c, w.stride, group, wants_loss ? products + c * most_outputs : nullptr,
+                       contexts.gradients + c * most_outputs);
+  if (wants_loss) *w.loss += loss_of(products, contexts.count, P, w.labels + first, w.weights + first);
+}
+
+template <int P>
+CONVEC_INLINE void skip_gram_updates(const Word2VecWindows& w, std::int32_t first, const Contexts& contexts) {
+  float* const* outputs = w.outputs + first;
   std::int64_t k = 0;
 #if defined(__AVX512F__)
   // Two vectors at a time share the broadcasts, where there are registers for it.
   if (P <= 6)
     for (; k + 2 * vec_width <= w.stride; k += 2 * vec_width)
-      skip_gram_update<P, 2>(outputs, inputs, contexts, gradients, k);
+      skip_gram_update<P, 2>(outputs, contexts.rows, contexts.count, contexts.gradients, k);
 #endif
-  for (; k < w.stride; k += vec_width) skip_gram_update<P, 1>(outputs, inputs, contexts, gradients, k);
+  for (; k < w.stride; k += vec_width)
+    skip_gram_update<P, 1>(outputs, contexts.rows, contexts.count, contexts.gradients, k);
 }
 
-// The mean of the context vectors against P outputs; adds what is to change in it to w.delta.
 template <int P>
-void cbow_group(const Word2VecWindows& w, std::int32_t first) {
-  float* const* outputs = w.outputs + first;
+void skip_gram_group(const Word2VecWindows& w, std::int32_t first, Contexts& contexts) {
+  skip_gram_gradients<P>(w, first, contexts);
+  skip_gram_updates<P>(w, first, contexts);
+}
+
+// Two windows at once, so that one's dot products are formed while the other waits for its sigmoids.
+template <int P>
+void skip_gram_pair(const Word2VecWindows& w, std::int32_t first_a, Contexts& a, std::int32_t first_b, Contexts& b) {
+  skip_gram_gradients<P>(w, first_a, a);
+  skip_gram_gradients<P>(w, first_b, b);
+  skip_gram_updates<P>(w, first_a, a);
+  skip_gram_updates<P>(w, first_b, b);
+}
+
+// The mean (or sum) of a window's context vectors, and what it is to change by.
+struct Mean {
+  float* values;  // stride floats
+  float* delta;   // stride floats
   alignas(64) float gradients[2 * most_outputs];
-  alignas(64) float products[2 * most_outputs];
-  gradients_of<P, 1>(outputs, &w.mean, w.stride, group_of<P>(w, first), w.loss != nullptr ? products : nullptr,
-                     gradients);
-  if (w.loss != nullptr) *w.loss += loss_of(products, 1, P, w.labels + first, w.weights + first);
-  Vec g[P];
+};
+
+CONVEC_INLINE float inverse_count(const Word2VecWindows& w, std::int64_t i) {
+  return 1.0F / static_cast<float>(w.end[i] - w.begin[i] - 1);
+}
+
+// Calls run(V, k), V a constant, for tiles of V vectors, at most eight, that cover a row.
+template <typename Run>
+CONVEC_INLINE void for_tiles(std::int64_t stride, const Run& run) {
+  for (std::int64_t k = 0; k < stride; k += most_outputs * vec_width) {
+#define CONVEC_CALL(V) run(std::integral_constant<int, V>(), k)
+    CONVEC_BY_SIZE((stride - k) / vec_width, CONVEC_CALL)
+#undef CONVEC_CALL
+  }
+}
+
+CONVEC_INLINE void cbow_mean(const Word2VecWindows& w, std::int64_t i, const Mean& mean) {
+  const Vec scale = vec_set(w.cbow_mean ? inverse_count(w, i) : 1.0F);
+  for_tiles(w.stride, [&](auto tile, std::int64_t k) {
+    constexpr int V = decltype(tile)::value;
+    Vec sum[V];
 #pragma GCC unroll 8
-  for (int o = 0; o < P; ++o) g[o] = vec_set(gradients[o]);
+    for (int v = 0; v < V; ++v) sum[v] = vec_zero();
+    for (std::int64_t c = w.begin[i]; c < w.end[i]; ++c) {
+      if (c == i) continue;
+      const float* row = w.inputs[c] + k;
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[v] = vec_add(sum[v], vec_load(row + v * vec_width));
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) vec_store(mean.values + k + v * vec_width, vec_mul(sum[v], scale));
+  });
+}
+
+template <int P>
+CONVEC_INLINE void cbow_gradients(const Word2VecWindows& w, std::int32_t first, Mean& mean) {
+  alignas(64) float products[2 * most_outputs];
+  gradients_of<P, 1>(w.outputs + first, &mean.values, w.stride, group_of<P>(w, first),
+                     w.loss != nullptr ? products : nullptr, mean.gradients);
+  if (w.loss != nullptr) *w.loss += loss_of(products, 1, P, w.labels + first, w.weights + first);
+}
+
+// Adds mean.delta to the context vectors: as in gensim, the sum's change is divided over the words, the mean's is not.
+CONVEC_INLINE void cbow_add(const Word2VecWindows& w, std::int64_t i, const Mean& mean) {
+  const Vec share = vec_set(w.cbow_mean ? 1.0F : inverse_count(w, i));
+  for_tiles(w.stride, [&](auto tile, std::int64_t k) {
+    constexpr int V = decltype(tile)::value;
+    Vec delta[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) delta[v] = vec_mul(vec_load(mean.delta + k + v * vec_width), share);
+    for (std::int64_t c = w.begin[i]; c < w.end[i]; ++c) {
+      if (c == i) continue;
+      float* row = w.inputs[c] + k;
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v)
+        vec_store(row + v * vec_width, vec_add(vec_load(row + v * vec_width), delta[v]));
+    }
+  });
+}
+
+template <int P>
+CONVEC_INLINE void broadcast_gradients(const Mean& mean, Vec (&g)[P]) {
+#pragma GCC unroll 8
+  for (int o = 0; o < P; ++o) g[o] = vec_set(mean.gradients[o]);
+}
+
+// Updates P outputs, and puts by how much the mean is to change into mean.delta, or adds it there.
+template <int P, bool adds>
+CONVEC_INLINE void cbow_updates(const Word2VecWindows& w, std::int32_t first, const Mean& mean) {
+  float* const* outputs = w.outputs + first;
+  Vec g[P];
+  broadcast_gradients(mean, g);
   for (std::int64_t k = 0; k < w.stride; k += vec_width) {
-    const Vec x = vec_load(w.mean + k);
-    Vec sum = vec_load(w.delta + k);
+    const Vec x = vec_load(mean.values + k);
+    Vec sum = adds ? vec_load(mean.delta + k) : vec_zero();
 #pragma GCC unroll 8
     for (int o = 0; o < P; ++o) {
       const Vec y = vec_load(outputs[o] + k);
       sum = vec_fma(g[o], y, sum);
       vec_store(outputs[o] + k, vec_fma(g[o], x, y));
     }
-    vec_store(w.delta + k, sum);
+    vec_store(mean.delta + k, sum);
   }
+}
+
+// Two windows at once, as skip_gram_pair.
+template <int P>
+void cbow_pair(const Word2VecWindows& w, std::int64_t i, std::int32_t first_i, Mean& mean_i, std::int64_t j,
+               std::int32_t first_j, Mean& mean_j) {
+  cbow_mean(w, i, mean_i);
+  cbow_gradients<P>(w, first_i, mean_i);
+  cbow_mean(w, j, mean_j);
+  cbow_gradients<P>(w, first_j, mean_j);
+  cbow_updates<P, false>(w, first_i, mean_i);
+  cbow_add(w, i, mean_i);
+  cbow_updates<P, false>(w, first_j, mean_j);
+  cbow_add(w, j, mean_j);
+}
+
+// One of several groups of outputs: adds what is to change in the mean to mean.delta.
+template <int P>
+void cbow_group(const Word2VecWindows& w, std::int32_t first, Mean& mean) {
+  cbow_gradients<P>(w, first, mean);
+  cbow_updates<P, true>(w, first, mean);
 }
 
 void prefetch_row(const float* row, std::int64_t stride) {
   for (std::int64_t k = 0; k < stride; k += 16) __builtin_prefetch(row + k, 1, 3);
 }
-
-// Runs a group function for every output of centre word `i`, in groups of nearly equal size.
-#define CONVEC_BY_GROUP_SIZE(size, call) \
-  switch (size) {                        \
-    case 1:                              \
-      call(1);                           \
-      break;                             \
-    case 2:                              \
-      call(2);                           \
-      break;                             \
-    case 3:                              \
-      call(3);                           \
-      break;                             \
-    case 4:                              \
-      call(4);                           \
-      break;                             \
-    case 5:                              \
-      call(5);                           \
-      break;                             \
-    case 6:                              \
-      call(6);                           \
-      break;                             \
-    case 7:                              \
-      call(7);                           \
-      break;                             \
-    default:                             \
-      call(8);                           \
-      break;                             \
-  }
 
 // Calls run(first output, size) for groups of nearly equal size that cover outputs [first, last).
 template <typename Run>
@@ -386,64 +511,102 @@ CONVEC_INLINE void for_groups(std::int32_t first, std::int32_t last, const Run& 
   }
 }
 
-void skip_gram(const Word2VecWindows& w) {
-  float* contexts[most_contexts];
-  for (std::int64_t i = w.first; i < w.last; ++i) {
-    if (i + w.ahead < w.words) prefetch_row(w.inputs[i + w.ahead], w.stride);
-    std::int64_t next = w.begin[i];
-    const std::int64_t end = w.end[i];
-    while (next < end) {
-      std::int64_t count = 0;
-      for (; next < end && count < most_contexts; ++next) {
-        contexts[count] = w.inputs[next];
-        count += next == i ? 0 : 1;
-      }
-      if (count == 0) break;
-      for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
-                 [&](std::int32_t first, std::int32_t size) {
-#define CONVEC_CALL(P) skip_gram_group<P>(w, first, contexts, count)
-                   CONVEC_BY_GROUP_SIZE(size, CONVEC_CALL)
+// Takes context rows of centre word i from `next` on, until there are no more or no more fit. Returns where it stopped.
+CONVEC_INLINE std::int64_t take_contexts(const Word2VecWindows& w, std::int64_t i, std::int64_t next,
+                                         Contexts& contexts) {
+  contexts.count = 0;
+  for (; next < w.end[i] && contexts.count < most_contexts; ++next) {
+    contexts.rows[contexts.count] = w.inputs[next];
+    contexts.count += next == i ? 0 : 1;
+  }
+  return next;
+}
+
+// The window of centre word i, in parts where it or its outputs are many.
+void skip_gram_window(const Word2VecWindows& w, std::int64_t i, Contexts& contexts) {
+  for (std::int64_t next = w.begin[i]; next < w.end[i];) {
+    next = take_contexts(w, i, next, contexts);
+    if (contexts.count == 0) return;
+    for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
+               [&](std::int32_t first, std::int32_t size) {
+#define CONVEC_CALL(P) skip_gram_group<P>(w, first, contexts)
+                 CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
-                 });
+               });
+  }
+}
+
+// Works through the two halves of a stretch side by side (their windows have few words in common): pair(i, first output
+// of i, j, first output of j, outputs of each) where both have few outputs, else one(i).
+template <typename Pair, typename One>
+CONVEC_INLINE void for_pairs(const Word2VecWindows& w, const Pair& pair, const One& one) {
+  const std::int64_t half = (w.last - w.first + 1) / 2;
+  for (std::int64_t i = w.first; i < w.first + half; ++i) {
+    const std::int64_t j = i + half;
+    if (i + w.ahead < w.words) prefetch_row(w.inputs[i + w.ahead], w.stride);
+    if (j >= w.last) {
+      one(i);
+      break;
+    }
+    if (j + w.ahead < w.words) prefetch_row(w.inputs[j + w.ahead], w.stride);
+    const std::int32_t first_i = w.output_begin[i - w.first];
+    const std::int32_t first_j = w.output_begin[j - w.first];
+    const std::int32_t size_i = w.output_begin[i - w.first + 1] - first_i;
+    const std::int32_t size_j = w.output_begin[j - w.first + 1] - first_j;
+    if (size_i != size_j || size_i == 0 || size_i > most_outputs || !pair(i, first_i, j, first_j, size_i)) {
+      one(i);
+      one(j);
     }
   }
+}
+
+void skip_gram(const Word2VecWindows& w) {
+  Contexts a;
+  Contexts b;
+  for_pairs(
+      w,
+      [&](std::int64_t i, std::int32_t first_i, std::int64_t j, std::int32_t first_j, std::int32_t size) {
+        if (take_contexts(w, i, w.begin[i], a) < w.end[i] || take_contexts(w, j, w.begin[j], b) < w.end[j]) return false;
+#define CONVEC_CALL(P) skip_gram_pair<P>(w, first_i, a, first_j, b)
+        CONVEC_BY_SIZE(size, CONVEC_CALL)
+#undef CONVEC_CALL
+        return true;
+      },
+      [&](std::int64_t i) { skip_gram_window(w, i, a); });
+}
+
+void cbow_window(const Word2VecWindows& w, std::int64_t i, Mean& mean) {
+  if (w.end[i] - w.begin[i] < 2) return;
+  cbow_mean(w, i, mean);
+  for (std::int64_t k = 0; k < w.stride; k += vec_width) vec_store(mean.delta + k, vec_zero());
+  for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
+             [&](std::int32_t first, std::int32_t size) {
+#define CONVEC_CALL(P) cbow_group<P>(w, first, mean)
+               CONVEC_BY_SIZE(size, CONVEC_CALL)
+#undef CONVEC_CALL
+             });
+  cbow_add(w, i, mean);
 }
 
 void cbow(const Word2VecWindows& w) {
-  for (std::int64_t i = w.first; i < w.last; ++i) {
-    if (i + w.ahead < w.words) prefetch_row(w.inputs[i + w.ahead], w.stride);
-    const std::int64_t begin = w.begin[i];
-    const std::int64_t end = w.end[i];
-    if (end - begin < 2) continue;
-    const Vec inverse = vec_set(1.0F / static_cast<float>(end - begin - 1));
-    const Vec mean_scale = w.cbow_mean ? inverse : vec_set(1.0F);
-    // As gensim: the sum's error is divided over the words, the mean's is not.
-    const Vec delta_scale = w.cbow_mean ? vec_set(1.0F) : inverse;
-    for (std::int64_t k = 0; k < w.stride; k += vec_width) {
-      Vec sum = vec_zero();
-      for (std::int64_t c = begin; c < i; ++c) sum = vec_add(sum, vec_load(w.inputs[c] + k));
-      for (std::int64_t c = i + 1; c < end; ++c) sum = vec_add(sum, vec_load(w.inputs[c] + k));
-      vec_store(w.mean + k, vec_mul(sum, mean_scale));
-      vec_store(w.delta + k, vec_zero());
-    }
-    for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
-               [&](std::int32_t first, std::int32_t size) {
-#define CONVEC_CALL(P) cbow_group<P>(w, first)
-                 CONVEC_BY_GROUP_SIZE(size, CONVEC_CALL)
+  Mean a;
+  Mean b;
+  a.values = w.scratch;
+  a.delta = b.delta = w.scratch + w.stride;
+  b.values = w.scratch + 2 * w.stride;
+  for_pairs(
+      w,
+      [&](std::int64_t i, std::int32_t first_i, std::int64_t j, std::int32_t first_j, std::int32_t size) {
+        if (w.end[i] - w.begin[i] < 2 || w.end[j] - w.begin[j] < 2) return false;
+#define CONVEC_CALL(P) cbow_pair<P>(w, i, first_i, a, j, first_j, b)
+        CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
-               });
-    for (std::int64_t k = 0; k < w.stride; k += vec_width) {
-      const Vec delta = vec_mul(vec_load(w.delta + k), delta_scale);
-      for (std::int64_t c = begin; c < end; ++c) {
-        if (c == i) continue;
-        float* row = w.inputs[c] + k;
-        vec_store(row, vec_add(vec_load(row), delta));
-      }
-    }
-  }
+        return true;
+      },
+      [&](std::int64_t i) { cbow_window(w, i, a); });
 }
 
-#undef CONVEC_BY_GROUP_SIZE
+#undef CONVEC_BY_SIZE
 
 void merge_rows(std::int64_t size, float* shared, float* own, float* base) {
   for (std::int64_t i = 0; i < size; i += vec_width) {

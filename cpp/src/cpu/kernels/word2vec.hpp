@@ -49,8 +49,7 @@ struct Word2VecWindows {
   std::int64_t ahead;                // inputs[i + ahead] is fetched early
   float alpha;
   bool cbow_mean;
-  float* mean;   // CBOW: stride floats of scratch
-  float* delta;  // CBOW: stride floats of scratch
+  float* scratch;  // CBOW: 3 * stride floats
   double* loss;  // null: not wanted; else added to
 };
 
