@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import convec
 import numpy as np
 import pytest
-from reference_word2vec import Reference, philox
-
-import convec
 from convec._core import Word2VecTrainer
+from reference_word2vec import Reference, philox
 
 DEFAULTS = {"vector_size": 20, "sg": True, "hs": False, "negative": 5, "window": 5, "shrink_windows": True,
             "cbow_mean": True, "seed": 7, "sample": 1e-3, "ns_exponent": 0.75}  # fmt: skip
@@ -134,17 +133,20 @@ def test_every_word_of_a_sentence_is_updated(length: int) -> None:
 
 
 def test_windows_end_at_sentences() -> None:
-    """Words of different sentences never meet, whatever the window."""
+    """Words of different sentences never meet, whatever the window: a vector stays in the space of its output rows."""
     text = np.array([0, 1, -1, 2, 3, -1], np.int32)
-    model, _ = pair_of(text, 4, sample=0.0, negative=0, hs=True, window=100, shrink_windows=False)
-    for table in (model.vectors, model.syn1):
-        table[...] = 0
+    model, _ = pair_of(text, 4, sample=0.0, negative=1, window=100, shrink_windows=False, sg=False)
+    model.vectors[...] = 0
     model.vectors[:2, 0] = 1
     model.vectors[2:, 1] = 1
-    for _ in range(50):
-        model.train(text, workers=1)
-    assert (model.vectors[:2, 1] == 0).all()
-    assert (model.vectors[2:, 0] == 0).all()
+    model.syn1neg[...] = 0
+    for epoch in range(50):
+        model.train(text, epoch=epoch, workers=1)
+    # As positive outputs, words 0 and 1 saw the first axis only, words 2 and 3 the second; negatives only push away.
+    assert (model.syn1neg[:2, 0] > 0).all()
+    assert (model.syn1neg[2:, 1] > 0).all()
+    assert (model.syn1neg[:2, 1] <= 0).all()
+    assert (model.syn1neg[2:, 0] <= 0).all()
 
 
 def test_padding_of_rows_stays_zero(isa: str) -> None:
@@ -157,18 +159,17 @@ def test_padding_of_rows_stays_zero(isa: str) -> None:
 
 @pytest.mark.parametrize("sg", [True, False], ids=["skip-gram", "CBOW"])
 def test_one_thread_is_repeatable_and_may_be_fed_in_pieces(sg: bool) -> None:
-    text = zipf_text(100, 9000)
+    text = zipf_text(100, 40000)
     whole, again, pieces = (pair_of(text, 100, sg=sg)[0] for _ in range(3))
     constant = {"alpha": 0.025, "min_alpha": 0.025, "workers": 1}
     whole.train(text, **constant)
     again.train(text, **constant)
     assert np.array_equal(whole.vectors, again.vectors)
-    # A cut between two blocks: the order of windows within a block is part of the result.
     ends = np.flatnonzero(text == -1) + 1
-    cut = int(ends[ends >= 2 * 2048][0])
+    cut = int(ends[ends >= Word2VecTrainer.piece_alignment][0])
     pieces.train(text[:cut], **constant)
     pieces.train(text[cut:], position=cut, **constant)
-    np.testing.assert_allclose(pieces.vectors, whole.vectors, atol=1e-5)
+    assert np.array_equal(pieces.vectors, whole.vectors)
 
 
 @pytest.mark.parametrize("options", [{}, {"sg": False}, {"hs": True, "negative": 2}])
@@ -187,29 +188,29 @@ def test_deterministic_whatever_the_number_of_workers(options: dict[str, Any]) -
     for vectors, loss in results[1:]:
         assert np.array_equal(vectors, results[0][0])
         assert loss == results[0][1]
-    alone, _ = pair_of(text, 300, **options)
-    alone.train(text, workers=1)
-    # The same draws, but updates that wait for their round: near, not equal.
-    assert not np.array_equal(alone.vectors, results[0][0])
-    assert np.abs(alone.vectors - results[0][0]).mean() < 0.1 * np.abs(alone.vectors).mean()
 
 
+@pytest.mark.parametrize("deterministic", [True, False], ids=["deterministic", "Hogwild"])
+@pytest.mark.parametrize("words", [3, 20, 300, 3000])
 @pytest.mark.parametrize("sg", [True, False], ids=["skip-gram", "CBOW"])
-def test_many_threads_learn_as_much_as_one(sg: bool) -> None:
-    text = zipf_text(3000, 60000)
+def test_many_threads_learn_as_much_as_one(sg: bool, words: int, deterministic: bool) -> None:
+    """Also where a few words make up all of the text, and every thread changes the same rows."""
+    text = zipf_text(words, 60000)
     threads = convec.num_threads()
     convec.set_num_threads(4)
     try:
         losses = []
         for workers in (1, 4):
-            model = Word2VecTrainer(counts_of(text, 3000), **{**DEFAULTS, "sg": sg})
+            model = Word2VecTrainer(counts_of(text, words), **{**DEFAULTS, "sg": sg})
             for epoch in range(3):
-                result = model.train(text, epoch=epoch, workers=workers, alpha=0.05, compute_loss=True)
+                result = model.train(text, epoch=epoch, workers=workers, alpha=0.05, compute_loss=True,
+                                     deterministic=deterministic and workers > 1)  # fmt: skip
             losses.append(result["loss"])
-            assert np.isfinite(model.vectors).all()
+            assert np.abs(model.vectors).max() < 20
     finally:
         convec.set_num_threads(threads)
-    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    # Some words are learnt later where updates wait for their round, but nothing overshoots.
+    assert losses[1] == pytest.approx(losses[0], rel=0.1 if deterministic else 0.03)
 
 
 def test_draws_of_negatives_follow_the_counts() -> None:

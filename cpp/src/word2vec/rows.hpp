@@ -61,8 +61,8 @@ class HogwildRows {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Part& part : parts_)
       if (part.hot_size > 0)
-        kernels_.merge_rows(part.hot_size * part.stride, part.shared + part.hot_begin * part.stride, part.own.data(),
-                            part.base.data());
+        kernels_.merge_rows(part.hot_size * part.stride, 1.0F, part.shared + part.hot_begin * part.stride,
+                            part.own.data(), part.base.data());
   }
 
  private:
@@ -79,10 +79,30 @@ class HogwildRows {
   std::mutex& mutex_;
 };
 
+// Uses of the rows by all the shards of a round.
+class RowUse {
+ public:
+  explicit RowUse(const Tables& tables) {
+    for (std::size_t name = 0; name < table_count; ++name)
+      counts_[name].resize(static_cast<std::size_t>(tables[name].rows()));
+  }
+
+  struct Count {
+    std::int32_t shards = 0;
+    std::int32_t uses = 0;
+  };
+  Count& operator()(TableName name, std::int64_t index) { return counts_[name][static_cast<std::size_t>(index)]; }
+
+ private:
+  std::array<std::vector<Count>, table_count> counts_;
+};
+
 // A copy of every row that is asked for, as it was then: the shared tables do not change until apply().
 class SnapshotRows {
  public:
-  SnapshotRows(const Tables& tables, const cpu::Word2VecKernels& kernels) : tables_(tables), kernels_(kernels) {
+  // `often`: uses of a row by a shard that pull it the whole way.
+  SnapshotRows(const Tables& tables, const cpu::Word2VecKernels& kernels, std::int32_t often)
+      : tables_(tables), kernels_(kernels), often_(often) {
     for (std::size_t name = 0; name < table_count; ++name)
       slots_[name].assign(static_cast<std::size_t>(tables[name].rows()), -1);
     stride_ = tables[vectors_table].stride();
@@ -92,7 +112,7 @@ class SnapshotRows {
     std::int32_t& slot = slots_[name][static_cast<std::size_t>(index)];
     if (slot < 0) {
       slot = static_cast<std::int32_t>(touched_.size());
-      touched_.push_back({name, index});
+      touched_.push_back({name, 0, index});
       const auto slab = static_cast<std::size_t>(slot) / rows_a_slab;
       if (slab == slabs_.size()) slabs_.emplace_back(2 * rows_a_slab, stride_);
       const std::size_t bytes = static_cast<std::size_t>(stride_) * sizeof(float);
@@ -100,21 +120,43 @@ class SnapshotRows {
       std::memcpy(own(slot), shared, bytes);
       std::memcpy(base(slot), shared, bytes);
     }
+    ++touched_[static_cast<std::size_t>(slot)].uses;
     return own(slot);
   }
 
   bool is_hot(TableName, std::int64_t) const { return true; }
 
-  // Adds what changed to the rows of the tables whose number is `part` modulo `parts`.
-  void apply(std::int64_t part, std::int64_t parts) {
-    for (std::size_t slot = 0; slot < touched_.size(); ++slot)
-      if (touched_[slot].index % parts == part)
-        kernels_.merge_rows(stride_, tables_[touched_[slot].name].row(touched_[slot].index),
-                            own(static_cast<std::int32_t>(slot)), base(static_cast<std::int32_t>(slot)));
+  // Counts the uses of the rows whose number is `part` modulo `parts`.
+  void count(std::int64_t part, std::int64_t parts, RowUse& use) const {
+    for (const Touched& touched : touched_) {
+      if (touched.index % parts != part) continue;
+      RowUse::Count& count = use(touched.name, touched.index);
+      ++count.shards;
+      count.uses += touched.uses;
+    }
   }
 
-  void clear() {
-    for (const Touched& touched : touched_) slots_[touched.name][static_cast<std::size_t>(touched.index)] = -1;
+  // Adds what changed to the same rows of the tables. The shards all start from the same state, so that a row that each
+  // of them met often was pulled the whole way by each: the sum of its changes would overshoot, and it takes their mean
+  // instead. Rare rows take the sum, as if the shards had come one after the other.
+  void apply(std::int64_t part, std::int64_t parts, RowUse& use) {
+    for (std::size_t slot = 0; slot < touched_.size(); ++slot) {
+      const Touched& touched = touched_[slot];
+      if (touched.index % parts != part) continue;
+      const RowUse::Count& count = use(touched.name, touched.index);
+      const float often = std::min(1.0F, static_cast<float>(count.uses) / static_cast<float>(count.shards * often_));
+      kernels_.merge_rows(stride_, 1.0F / (1.0F + static_cast<float>(count.shards - 1) * often),
+                          tables_[touched.name].row(touched.index), own(static_cast<std::int32_t>(slot)),
+                          base(static_cast<std::int32_t>(slot)));
+    }
+  }
+
+  // Forgets the copies, and the uses of their rows.
+  void clear(RowUse& use) {
+    for (const Touched& touched : touched_) {
+      slots_[touched.name][static_cast<std::size_t>(touched.index)] = -1;
+      use(touched.name, touched.index) = {};
+    }
     touched_.clear();
   }
 
@@ -122,6 +164,7 @@ class SnapshotRows {
   static constexpr std::size_t rows_a_slab = 1024;
   struct Touched {
     TableName name;
+    std::int32_t uses;
     std::int64_t index;
   };
 
@@ -133,6 +176,7 @@ class SnapshotRows {
 
   const Tables& tables_;
   const cpu::Word2VecKernels& kernels_;
+  std::int32_t often_;
   std::int64_t stride_ = 0;
   std::array<std::vector<std::int32_t>, table_count> slots_;
   std::vector<Touched> touched_;

@@ -36,11 +36,21 @@ namespace {
 
 // Tokens of a block: it holds the sentences that begin in as many.
 constexpr std::int64_t block_size = 2048;
-// Kept words after which a thread exchanges its copies of frequent rows. At 262,144 quality suffered.
+// Kept words after which a thread exchanges its copies of frequent rows: fewer where one word is among them more than
+// so often. At 262,144 quality suffered: what the threads change is added up, so that a row must not have gone far.
 constexpr std::int64_t words_between_merges = 8192;
+constexpr double occurrences_between_merges = 96.0;
+// With fewer words every row is frequent, and the sum of what the threads changed in all of them overshoots.
+constexpr std::int64_t smallest_vocabulary_with_copies = 2048;
 // Blocks that are trained on the same state of the tables where the result may not depend on the threads.
 constexpr std::int64_t blocks_a_round = 8;
 constexpr std::int64_t longest_sentence = 1000000000;
+
+// Uses of a row in a round that pull it the whole way, so that shards are averaged and not added up. Skip-gram trains
+// an output row against every context word at each use, CBOW once. At 128 skip-gram lost a quarter of its analogies, at
+// 32 CBOW.
+constexpr std::int32_t often_skip_gram = 32;
+constexpr std::int32_t often_cbow = 128;
 
 // Bytes of frequent rows (of one table) that a thread copies.
 constexpr std::int64_t hot_bytes = std::int64_t{1024} * 1024;
@@ -200,6 +210,19 @@ class Schedule {
   std::chrono::steady_clock::time_point reported_ = std::chrono::steady_clock::now();
 };
 
+// The largest share of a word of the text after sub-sampling.
+double largest_share(const Model& model) {
+  double total = 0.0;
+  double largest = 0.0;
+  for (std::size_t i = 0; i < model.counts.size(); ++i) {
+    double kept = static_cast<double>(model.counts[i]);
+    if (!model.thresholds.empty()) kept *= static_cast<double>(model.thresholds[i]) / 4294967296.0;
+    total += kept;
+    largest = std::max(largest, kept);
+  }
+  return largest / total;
+}
+
 Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& kernels, const std::int32_t* tokens,
                              std::int64_t size, const Word2VecTraining& training, int workers) {
   const Blocks blocks(tokens, size, training.position);
@@ -209,7 +232,10 @@ Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& ker
   std::mutex merging;
   Word2VecResult result;
   const std::int64_t row_bytes = model.stride() * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t hot = workers == 1 ? 0 : std::max<std::int64_t>(hot_bytes / row_bytes, 16);
+  const bool copies = workers > 1 && model.vocabulary_size() >= smallest_vocabulary_with_copies;
+  const std::int64_t hot = copies ? std::max<std::int64_t>(hot_bytes / row_bytes, 16) : 0;
+  const std::int64_t interval =
+      std::min(words_between_merges, static_cast<std::int64_t>(occurrences_between_merges / largest_share(model)) + 1);
   run_team(workers, stop, [&](int worker) {
     HogwildRows rows(model.tables, hot, kernels, merging);
     BlockTrainer<HogwildRows> trainer(model, kernels);
@@ -230,7 +256,7 @@ Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& ker
         trained +=
             trainer.train(tokens + block.begin, block.end - block.begin, training.position + block.begin,
                           training.epoch, schedule.alpha(block.begin), training.compute_loss ? &loss : nullptr, rows);
-        if (trained - merged >= words_between_merges) {
+        if (trained - merged >= interval) {
           rows.merge();
           merged = trained;
         }
@@ -260,7 +286,8 @@ Word2VecResult train_deterministic(const Model& model, const cpu::Word2VecKernel
   };
   std::deque<Shard> shards;
   for (std::int64_t i = 0; i < std::min(blocks_a_round, blocks.count()); ++i)
-    shards.push_back({{model.tables, kernels}, {model, kernels}});
+    shards.push_back({{model.tables, kernels, model.options.sg ? often_skip_gram : often_cbow}, {model, kernels}});
+  RowUse use(model.tables);
   std::atomic<bool> stop{false};
   for (std::int64_t round = 0; round < blocks.count(); round += blocks_a_round) {
     const std::int64_t count = std::min(blocks_a_round, blocks.count() - round);
@@ -276,13 +303,14 @@ Word2VecResult train_deterministic(const Model& model, const cpu::Word2VecKernel
         schedule.add(block.end - block.begin);
       }
     });
-    // Every row takes the shards' changes in their order.
-    run_team(workers, stop, [&](int worker) {
-      for (std::int64_t i = 0; i < count; ++i) shards[static_cast<std::size_t>(i)].rows.apply(worker, workers);
+    // Every row takes the shards' changes in their order. No team: a part that no thread took would be lost.
+    cpu::parallel_for(workers, [&](std::int64_t part, int) {
+      for (std::int64_t i = 0; i < count; ++i) shards[static_cast<std::size_t>(i)].rows.count(part, workers, use);
+      for (std::int64_t i = 0; i < count; ++i) shards[static_cast<std::size_t>(i)].rows.apply(part, workers, use);
     });
     for (std::int64_t i = 0; i < count; ++i) {
       Shard& shard = shards[static_cast<std::size_t>(i)];
-      shard.rows.clear();
+      shard.rows.clear(use);
       result.trained_words += shard.trained;
       result.loss += shard.loss;
     }

@@ -103,31 +103,31 @@ constexpr int most_contexts = 32;  // of a window, trained together
 
 // call(N) for N = size, or 8 where it is larger.
 #define CONVEC_BY_SIZE(size, call) \
-  switch (size) {                        \
-    case 1:                              \
-      call(1);                           \
-      break;                             \
-    case 2:                              \
-      call(2);                           \
-      break;                             \
-    case 3:                              \
-      call(3);                           \
-      break;                             \
-    case 4:                              \
-      call(4);                           \
-      break;                             \
-    case 5:                              \
-      call(5);                           \
-      break;                             \
-    case 6:                              \
-      call(6);                           \
-      break;                             \
-    case 7:                              \
-      call(7);                           \
-      break;                             \
-    default:                             \
-      call(8);                           \
-      break;                             \
+  switch (size) {                  \
+    case 1:                        \
+      call(1);                     \
+      break;                       \
+    case 2:                        \
+      call(2);                     \
+      break;                       \
+    case 3:                        \
+      call(3);                     \
+      break;                       \
+    case 4:                        \
+      call(4);                     \
+      break;                       \
+    case 5:                        \
+      call(5);                     \
+      break;                       \
+    case 6:                        \
+      call(6);                     \
+      break;                       \
+    case 7:                        \
+      call(7);                     \
+      break;                       \
+    default:                       \
+      call(8);                     \
+      break;                       \
   }
 
 // Sums of the lanes of eight vectors, in order, each as one lane of the result's first eight. Vectors from `count` on
@@ -202,8 +202,8 @@ CONVEC_INLINE Group group_of(const Word2VecWindows& w, std::int32_t first) {
   return group;
 }
 
-// (label - sigma(dot)) * scale, to 3e-7 * scale: the update waits for it, so that a short chain counts for more than the
-// last bit. e^-dot = 2^n 2^r with r in [-1/2, 1/2], a polynomial by Estrin's scheme; beyond +-30 sigma is 0 or 1.
+// (label - sigma(dot)) * scale, to 3e-7 * scale: the update waits for it, so that a short chain counts for more than
+// the last bit. e^-dot = 2^n 2^r with r in [-1/2, 1/2], a polynomial by Estrin's scheme; beyond +-30 sigma is 0 or 1.
 CONVEC_INLINE Vec gradient(Vec dot, const Group& group, int part) {
   const Vec t = vec_clip(vec_mul(dot, vec_set(-1.44269504F)), vec_set(-43.0F), vec_set(43.0F));
   const Vec shifter = vec_set(12582912.0F);  // 1.5 * 2^23: the rounded integer is left in the low bits
@@ -333,9 +333,9 @@ CONVEC_INLINE void skip_gram_update(float* const* outputs, float* const* inputs,
 
 // The words of a window, or some of them, and what they are to change by.
 struct Contexts {
+  alignas(64) float gradients[values_size];
   float* rows[most_contexts];
   std::int64_t count;
-  alignas(64) float gradients[values_size];
 };
 
 // What a window and P outputs are to change by.
@@ -444,8 +444,7 @@ CONVEC_INLINE void cbow_add(const Word2VecWindows& w, std::int64_t i, const Mean
       if (c == i) continue;
       float* row = w.inputs[c] + k;
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v)
-        vec_store(row + v * vec_width, vec_add(vec_load(row + v * vec_width), delta[v]));
+      for (int v = 0; v < V; ++v) vec_store(row + v * vec_width, vec_add(vec_load(row + v * vec_width), delta[v]));
     }
   });
 }
@@ -566,7 +565,8 @@ void skip_gram(const Word2VecWindows& w) {
   for_pairs(
       w,
       [&](std::int64_t i, std::int32_t first_i, std::int64_t j, std::int32_t first_j, std::int32_t size) {
-        if (take_contexts(w, i, w.begin[i], a) < w.end[i] || take_contexts(w, j, w.begin[j], b) < w.end[j]) return false;
+        if (take_contexts(w, i, w.begin[i], a) < w.end[i] || take_contexts(w, j, w.begin[j], b) < w.end[j])
+          return false;
 #define CONVEC_CALL(P) skip_gram_pair<P>(w, first_i, a, first_j, b)
         CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
@@ -579,12 +579,11 @@ void cbow_window(const Word2VecWindows& w, std::int64_t i, Mean& mean) {
   if (w.end[i] - w.begin[i] < 2) return;
   cbow_mean(w, i, mean);
   for (std::int64_t k = 0; k < w.stride; k += vec_width) vec_store(mean.delta + k, vec_zero());
-  for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
-             [&](std::int32_t first, std::int32_t size) {
+  for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1], [&](std::int32_t first, std::int32_t size) {
 #define CONVEC_CALL(P) cbow_group<P>(w, first, mean)
-               CONVEC_BY_SIZE(size, CONVEC_CALL)
+    CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
-             });
+  });
   cbow_add(w, i, mean);
 }
 
@@ -608,9 +607,10 @@ void cbow(const Word2VecWindows& w) {
 
 #undef CONVEC_BY_SIZE
 
-void merge_rows(std::int64_t size, float* shared, float* own, float* base) {
+void merge_rows(std::int64_t size, float share, float* shared, float* own, float* base) {
+  const Vec factor = vec_set(share);
   for (std::int64_t i = 0; i < size; i += vec_width) {
-    const Vec merged = vec_add(vec_load(shared + i), vec_sub(vec_load(own + i), vec_load(base + i)));
+    const Vec merged = vec_fma(factor, vec_sub(vec_load(own + i), vec_load(base + i)), vec_load(shared + i));
     vec_store(shared + i, merged);
     vec_store(own + i, merged);
     vec_store(base + i, merged);

@@ -50,7 +50,7 @@ struct Word2VecWindows {
   float alpha;
   bool cbow_mean;
   float* scratch;  // CBOW: 3 * stride floats
-  double* loss;  // null: not wanted; else added to
+  double* loss;    // null: not wanted; else added to
 };
 
 struct Word2VecKernels {
@@ -65,8 +65,8 @@ struct Word2VecKernels {
                     std::uint32_t* strides, std::uint32_t* offsets);
   void (*skip_gram)(const Word2VecWindows&);
   void (*cbow)(const Word2VecWindows&);
-  // shared += own - base; own = base = shared.
-  void (*merge_rows)(std::int64_t size, float* shared, float* own, float* base);
+  // shared += share * (own - base); own = base = shared.
+  void (*merge_rows)(std::int64_t size, float share, float* shared, float* own, float* base);
 };
 
 }  // namespace convec::cpu

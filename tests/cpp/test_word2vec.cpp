@@ -1,0 +1,192 @@
+// Word2Vec from C++: from word numbers to vectors, repeatable, stoppable, and what it refuses. Values are compared with
+// a float64 reference in tests/python/test_word2vec_trainer.py.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+#include <convec/context.hpp>
+#include <convec/cpu_features.hpp>
+#include <convec/error.hpp>
+#include <convec/word2vec.hpp>
+
+#include "test.hpp"
+
+using convec::Word2Vec;
+using convec::Word2VecOptions;
+using convec::Word2VecTraining;
+
+namespace {
+
+constexpr std::int64_t words = 40;
+
+// Sentences of eight words: even words keep company with even ones, odd with odd.
+std::vector<std::int32_t> text(std::int64_t sentences) {
+  std::vector<std::int32_t> tokens;
+  std::uint32_t state = 1;
+  for (std::int64_t sentence = 0; sentence < sentences; ++sentence) {
+    for (int i = 0; i < 8; ++i) {
+      state = state * 1664525U + 1013904223U;
+      tokens.push_back(static_cast<std::int32_t>((state >> 8U) % 20U) * 2 + static_cast<std::int32_t>(sentence % 2));
+    }
+    tokens.push_back(-1);
+  }
+  return tokens;
+}
+
+std::vector<std::int64_t> counts() { return std::vector<std::int64_t>(words, 100); }
+
+Word2Vec model(bool sg, bool hs = false) {
+  Word2VecOptions options;
+  options.vector_size = 20;
+  options.sg = sg;
+  options.hs = hs;
+  return {options, counts(), 0.0, 0.75};
+}
+
+double cosine(const Word2Vec& trained, std::int64_t a, std::int64_t b) {
+  const float* x = trained.vectors().get() + a * trained.row_stride();
+  const float* y = trained.vectors().get() + b * trained.row_stride();
+  double xy = 0.0;
+  double xx = 0.0;
+  double yy = 0.0;
+  for (std::int64_t k = 0; k < trained.options().vector_size; ++k) {
+    xy += static_cast<double>(x[k]) * static_cast<double>(y[k]);
+    xx += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+    yy += static_cast<double>(y[k]) * static_cast<double>(y[k]);
+  }
+  return xy / std::sqrt(xx * yy);
+}
+
+std::vector<float> table(const Word2Vec& trained) {
+  const float* data = trained.vectors().get();
+  return {data, data + trained.vocabulary_size() * trained.row_stride()};
+}
+
+struct Threads {
+  explicit Threads(int count) : before(convec::num_threads()) { convec::set_num_threads(count); }
+  ~Threads() { convec::set_num_threads(before); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+  int before;
+};
+
+}  // namespace
+
+TEST(company_makes_neighbours) {
+  const std::vector<std::int32_t> tokens = text(2000);
+  for (const bool sg : {true, false})
+    for (const bool hs : {false, true}) {
+      Word2Vec trained = model(sg, hs);
+      Word2VecTraining training;
+      training.alpha = 0.05F;
+      training.workers = 1;
+      for (training.epoch = 0; training.epoch < 5; ++training.epoch)
+        trained.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training);
+      CHECK(cosine(trained, 0, 2) > cosine(trained, 0, 3) + 0.3);
+      CHECK(cosine(trained, 1, 3) > cosine(trained, 1, 4) + 0.3);
+    }
+}
+
+TEST(deterministic_training_does_not_depend_on_threads) {
+  const Threads four(4);
+  const std::vector<std::int32_t> tokens = text(3000);
+  std::vector<std::vector<float>> results;
+  for (const int workers : {1, 2, 4}) {
+    Word2Vec trained = model(true);
+    Word2VecTraining training;
+    training.deterministic = true;
+    training.workers = workers;
+    trained.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training);
+    results.push_back(table(trained));
+  }
+  CHECK(results[0] == results[1]);
+  CHECK(results[0] == results[2]);
+}
+
+TEST(hogwild_threads_share_the_tables) {
+  const Threads four(4);
+  const std::vector<std::int32_t> tokens = text(5000);
+  for (const bool sg : {true, false}) {
+    Word2Vec trained = model(sg);
+    Word2VecTraining training;
+    training.alpha = 0.05F;
+    training.workers = 4;
+    convec::Word2VecResult result;
+    for (training.epoch = 0; training.epoch < 3; ++training.epoch)
+      result = trained.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training);
+    CHECK_EQ(result.trained_words, 5000 * 8);
+    CHECK(cosine(trained, 0, 2) > cosine(trained, 0, 3) + 0.3);
+  }
+}
+
+TEST(every_level_trains_alike) {
+  const std::vector<std::int32_t> tokens = text(300);
+  const convec::IsaLevel before = convec::current_isa();
+  std::vector<std::vector<float>> results;
+  for (const convec::IsaLevel level : convec::available_isas()) {
+    convec::set_isa(level);
+    Word2Vec trained = model(true, true);
+    Word2VecTraining training;
+    training.workers = 1;
+    trained.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training);
+    results.push_back(table(trained));
+  }
+  convec::set_isa(before);
+  // The order of the sums differs, over some thousand updates.
+  for (const std::vector<float>& result : results)
+    for (std::size_t i = 0; i < result.size(); ++i) CHECK_NEAR(result[i], results[0][i], 1e-4);
+}
+
+TEST(progress_may_stop_training) {
+  const Threads two(2);
+  const std::vector<std::int32_t> tokens = text(20000);
+  for (const bool deterministic : {false, true}) {
+    Word2Vec trained = model(true);
+    Word2VecTraining training;
+    training.workers = 2;
+    training.deterministic = deterministic;
+    training.progress_interval = 0.0;
+    int calls = 0;
+    training.progress = [&](std::int64_t, float) {
+      if (++calls == 3) throw std::runtime_error("stop");
+    };
+    CHECK_THROWS(trained.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training), std::runtime_error,
+                 "stop");
+    CHECK_EQ(calls, 3);
+    const std::vector<float> result = table(trained);
+    CHECK(std::all_of(result.begin(), result.end(), [](float x) { return std::isfinite(x); }));
+  }
+}
+
+TEST(a_larger_vocabulary_keeps_its_rows) {
+  Word2Vec trained = model(false);
+  const std::vector<float> before = table(trained);
+  const std::shared_ptr<float> old = trained.vectors();
+  trained.set_vocabulary(std::vector<std::int64_t>(words + 10, 100), 0.0, 0.75);
+  CHECK_EQ(trained.vocabulary_size(), words + 10);
+  const std::vector<float> after = table(trained);
+  CHECK(std::equal(before.begin(), before.end(), after.begin()));
+  CHECK_EQ(old.get()[0], before[0]);
+}
+
+TEST(what_is_refused) {
+  Word2VecOptions options;
+  options.vector_size = 0;
+  CHECK_THROWS(Word2Vec(options, counts()), convec::ValueError, "vector_size is 0");
+  options = {};
+  options.negative = 0;
+  CHECK_THROWS(Word2Vec(options, counts()), convec::ValueError, "one of them is needed");
+  CHECK_THROWS(Word2Vec(Word2VecOptions(), {}), convec::ValueError, "counts is empty");
+  CHECK_THROWS(Word2Vec(Word2VecOptions(), {1, 0}), convec::ValueError, "counts[1] is 0");
+  Word2Vec trained = model(true);
+  const std::vector<std::int32_t> tokens = {0, 1, words};
+  CHECK_THROWS(trained.train(tokens.data(), 3, {}), convec::ValueError, "tokens[2] is 40");
+  Word2VecTraining training;
+  training.workers = 0;
+  CHECK_THROWS(trained.train(tokens.data(), 2, training), convec::ValueError, "workers is 0");
+  CHECK_THROWS(trained.score(tokens.data(), 2), convec::ValueError, "hs is false");
+}
+
+TEST_MAIN()
