@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs the consumer project and examples/embed_cpp outside the tree: tests/consumer/run.sh PRESET...
+# Builds and runs the consumer project and the C++ examples outside the tree: tests/consumer/run.sh PRESET...
 # Each preset (release, release-shared) is configured, built, installed and used; 'wheel' is what pip has installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,6 +8,7 @@ python=$PWD/.venv/bin/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" examples/embed_cpp/make_files.py "$work"
+"$python" tests/consumer/write_idx.py "$work"
 
 build() { # build SOURCE PREFIX
   rm -rf "$work/build"
@@ -32,4 +33,6 @@ for preset in "$@"; do
   build examples/embed_cpp "$prefix"
   "$work/build/embed" "$work"/{images,network,vectors}.safetensors monday | tee "$work/output"
   grep -q "near 'monday':.*tuesday" "$work/output"
+  build examples/train_cpp "$prefix"
+  "$work/build/train_mnist" "$work" 2
 done
