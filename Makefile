@@ -72,8 +72,11 @@ wheel: $(VENV)/.bootstrapped
 	@$(BIN)/python -m build --outdir dist .
 	@ls -l dist
 
+# The reference of the Python package; the guides are the Markdown files in docs/.
 docs: build
-	@$(BIN)/python tools/make_docs.py --output build/docs
+	@$(PIP) install $$($(BIN)/python tools/extra.py docs)
+	@$(BIN)/pdoc --docformat google --output-directory build/docs convec
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

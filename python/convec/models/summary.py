@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,18 +36,17 @@ def _table(rows: Sequence[Sequence[str]], widths: Sequence[int], align: str) -> 
     def rule(left: str, cross: str, end: str, fill: str) -> str:
         return left + cross.join(fill * (width + 2) for width in widths) + end
 
-    def cells(row: Sequence[str], bar: str) -> list[str]:
+    def cells(row: Sequence[str], bar: str, *, at_bottom: bool = False) -> list[str]:
         wrapped = [_wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
+        height = max(map(len, wrapped))
+        padded = [[""] * (height - len(cell)) + cell if at_bottom else cell for cell in wrapped]
         lines = []
-        for number in range(max(map(len, wrapped))):
-            parts = (
-                f"{lines_of[number] if number < len(lines_of) else '':{side}{width}}"
-                for lines_of, side, width in zip(wrapped, align, widths, strict=True)
-            )
-            lines.append(f"{bar} " + f" {bar} ".join(parts) + f" {bar}")
+        for parts in zip_longest(*padded, fillvalue=""):
+            texts = (f"{part:{side}{width}}" for part, side, width in zip(parts, align, widths, strict=True))
+            lines.append(f"{bar} " + f" {bar} ".join(texts) + f" {bar}")
         return lines
 
-    lines = [rule("┏", "┳", "┓", "━"), *cells(rows[0], "┃"), rule("┡", "╇", "┩", "━")]
+    lines = [rule("┏", "┳", "┓", "━"), *cells(rows[0], "┃", at_bottom=True), rule("┡", "╇", "┩", "━")]
     for number, row in enumerate(rows[1:]):
         if number:
             lines.append(rule("├", "┼", "┤", "─"))
