@@ -245,6 +245,9 @@ class RowGather {
   std::ptrdiff_t* b_offsets_;
 };
 
+// Bytes worked on at once, to stay in the second-level cache.
+constexpr int64_t cache_block = 256 * 1024;
+
 // Splits `extent` into about `wanted` parts.
 int64_t part_size(int64_t extent, int64_t wanted) {
   const int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(extent, 1));
@@ -258,7 +261,10 @@ void gather_along_rows(const Gather& g) {
   const int64_t wanted = 4 * num_threads();
   for (int64_t phase_index = 0; phase_index < g.rows.phase_count; ++phase_index) {
     const Phase& phase = g.rows.phases[phase_index];
-    const int64_t rows = part_size(phase.count, (wanted + g.batch - 1) / g.batch);
+    const int64_t row_bytes = g.rows.in_step * g.in_width() * g.in_channels * static_cast<int64_t>(sizeof(float));
+    // Every panel of filters reads the rows again.
+    const int64_t cached = panel_count > 1 ? std::max<int64_t>(cache_block / row_bytes, 1) : phase.count;
+    const int64_t rows = std::min(part_size(phase.count, (wanted + g.batch - 1) / g.batch), cached);
     const int64_t row_tasks = (phase.count + rows - 1) / rows;
     const int64_t panel_part = part_size(panel_count, wanted / (g.batch * row_tasks));
     const int64_t panel_tasks = (panel_count + panel_part - 1) / panel_part;
@@ -565,9 +571,6 @@ namespace {
 
 // ---- Gradient to the filters ---------------------------------------------------------------------------------------
 
-// Bytes of input and output gradient worked on at once, to stay in the second-level cache.
-constexpr int64_t cache_block = 256 * 1024;
-
 // Output positions whose input position under a tap lies inside: [begin, end).
 struct Span {
   int64_t begin, end;
@@ -579,8 +582,14 @@ Span positions_inside(int64_t in, int64_t out, int64_t stride, int64_t offset) {
   return {std::min(begin, std::max(end, int64_t{0})), std::max(end, int64_t{0})};
 }
 
+// Some images, or some rows of the output's gradient of one image: what is worked on at once.
+struct PixelBlock {
+  int64_t image, images;
+  int64_t row_begin, row_end;
+};
+
 // A block of `rows` adjacent rows of the gradient's matrix (channels, or columns times channels where those are
-// adjacent in memory) of one tap and one panel, summed over all pixels of all images in a fixed order.
+// adjacent in memory) of one tap and one panel.
 struct FilterTile {
   int64_t row_offset;     // of the tap in the input: row * dilation - padding
   int64_t column_offset;  // likewise
@@ -597,22 +606,22 @@ struct FilterGradient {
   int64_t in_height, in_width;  // of `input`, padding included where it was copied
   const float* grad_output;
   int64_t grad_channels;  // distance of two pixels of grad_output
-  int64_t image_block;    // images worked on at once
 };
 
-void sum_tile(const FilterGradient& f, const FilterTile& tile, int64_t first_image, int64_t images, bool accumulate,
+void sum_tile(const FilterGradient& f, const FilterTile& tile, const PixelBlock& block, bool accumulate,
               std::ptrdiff_t* a_segments, std::ptrdiff_t* b_segments) {
   const Conv2dProblem& p = f.p;
   const Panels panels(p.filters / p.groups, kernels().gemm);
-  const Span rows = positions_inside(f.in_height, p.out_height, p.stride_height, tile.row_offset);
+  const Span inside = positions_inside(f.in_height, p.out_height, p.stride_height, tile.row_offset);
+  const Span rows{std::max(inside.begin, block.row_begin), std::min(inside.end, block.row_end)};
   const Span columns = positions_inside(f.in_width, p.out_width, p.stride_width, tile.column_offset);
   const int64_t in_image = f.in_height * f.in_width * p.channels;
   const int64_t out_image = p.out_height * p.out_width * f.grad_channels;
   GemmTile t{};
-  t.a = f.input + first_image * in_image + tile.channel;
+  t.a = f.input + block.image * in_image + tile.channel;
   t.a_segments = a_segments;
   t.a_row = 1;
-  t.b = f.grad_output + first_image * out_image + tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
+  t.b = f.grad_output + block.image * out_image + tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
   t.b_segments = b_segments;
   t.c = tile.to;
   t.c_row = p.filters;
@@ -625,11 +634,11 @@ void sum_tile(const FilterGradient& f, const FilterTile& tile, int64_t first_ima
   };
   const auto b_at = [&](int64_t y, int64_t x) { return (y * p.out_width + x) * f.grad_channels; };
   const int64_t width = columns.end - columns.begin;
-  if (width >= images) {  // the reduction runs along the rows
+  if (width >= block.images) {  // the reduction runs along the rows
     t.a_step = p.stride_width * p.channels;
     t.b_step = f.grad_channels;
     t.length = width;
-    for (int64_t image = 0; image < images; ++image)
+    for (int64_t image = 0; image < block.images; ++image)
       for (int64_t y = rows.begin; y < rows.end; ++y) {
         a_segments[t.segments] = image * in_image + a_at(y, columns.begin);
         b_segments[t.segments++] = image * out_image + b_at(y, columns.begin);
@@ -637,7 +646,7 @@ void sum_tile(const FilterGradient& f, const FilterTile& tile, int64_t first_ima
   } else {  // across the images
     t.a_step = in_image;
     t.b_step = out_image;
-    t.length = images;
+    t.length = block.images;
     for (int64_t y = rows.begin; y < rows.end; ++y)
       for (int64_t x = columns.begin; x < columns.end; ++x) {
         a_segments[t.segments] = a_at(y, x);
@@ -647,34 +656,36 @@ void sum_tile(const FilterGradient& f, const FilterTile& tile, int64_t first_ima
   kernels().gemm.tile_f32_across(t);
 }
 
-}  // namespace
-
-void sum_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to) {
-  // A product with ones, in blocks whose sums are then added: fixed order, and the rounding error of a long sum grows
-  // with the block instead.
+// to[j] += the sum over `rows` rows of from[i * from_row + j], of one panel. A product with ones, in blocks whose sums
+// are then added: fixed order, and the rounding error of a long sum grows with the block instead.
+void add_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to) {
   constexpr int64_t block = 256;
   static constexpr std::ptrdiff_t no_offset[1] = {0};
   static constexpr float one = 1.0F;
-  const GemmKernels& gemm = kernels().gemm;
-  const Panels panels(columns, gemm);
+  GemmTile t{};
+  t.a = &one;
+  t.a_segments = no_offset;
+  t.a_row = 1;
+  t.segments = 1;
+  t.c = to;
+  t.rows = 1;
+  t.columns = static_cast<int>(columns);
+  t.accumulate = true;
+  for (int64_t row = 0; row < rows; row += block) {
+    t.b = from + row * from_row;
+    t.b_step = from_row;
+    t.length = std::min(block, rows - row);
+    kernels().gemm.tile_f32_across(t);
+  }
+}
+
+}  // namespace
+
+void sum_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to) {
+  const Panels panels(columns, kernels().gemm);
   parallel_for(panels.count(), [&](int64_t panel, int) {
-    const int64_t used = panels.used(panel);
-    GemmTile t{};
-    t.a = &one;
-    t.a_segments = no_offset;
-    t.a_row = 1;
-    t.segments = 1;
-    t.c = to + panels.begin(panel);
-    t.rows = 1;
-    t.columns = static_cast<int>(used);
-    std::fill_n(t.c, used, 0.0F);
-    t.accumulate = true;
-    for (int64_t row = 0; row < rows; row += block) {
-      t.b = from + row * from_row + panels.begin(panel);
-      t.b_step = from_row;
-      t.length = std::min(block, rows - row);
-      gemm.tile_f32_across(t);
-    }
+    std::fill_n(to + panels.begin(panel), panels.used(panel), 0.0F);
+    add_rows(rows, panels.used(panel), from + panels.begin(panel), from_row, to + panels.begin(panel));
   });
 }
 
@@ -688,7 +699,7 @@ void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float
   const int64_t in_per_group = p.channels / p.groups;
   const int64_t pixels = p.batch * p.out_height * p.out_width;
 
-  FilterGradient f{p, input, p.height, p.width, grad_output, p.filters, 1};
+  FilterGradient f{p, input, p.height, p.width, grad_output, p.filters};
   if (panels.used(panels.count() - 1) % gemm.vector != 0) {
     // The micro-kernel reads whole vectors: give the last pixel something to read behind it.
     f.grad_channels = (p.groups - 1) * (p.filters / p.groups) + panels.stored();
@@ -700,8 +711,8 @@ void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float
     });
     f.grad_output = copy;
   }
-  if (grad_bias != nullptr) sum_rows(pixels, p.filters, f.grad_output, f.grad_channels, grad_bias);
   if (winograd_conv2d_pays_unprepared(p)) {
+    if (grad_bias != nullptr) sum_rows(pixels, p.filters, f.grad_output, f.grad_channels, grad_bias);
     winograd_conv2d_backward_filters(p, input, grad_output, grad_filters);
     return;
   }
@@ -728,37 +739,72 @@ void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float
   const int64_t tiles_a_tap = (tap_rows + gemm.rows - 1) / gemm.rows;
   const int64_t tile_rows = (tap_rows + tiles_a_tap - 1) / tiles_a_tap;
 
-  const int64_t image_bytes =
-      (f.in_height * f.in_width * p.channels + p.out_height * p.out_width * f.grad_channels) * 4;
-  f.image_block = std::clamp<int64_t>(cache_block / image_bytes, 1, std::max<int64_t>(p.batch, 1));
+  // Blocks of pixels that stay in the second-level cache while all tiles of a task go over them.
+  const int64_t row_bytes = (f.in_width * p.stride_height * p.channels + p.out_width * f.grad_channels) * 4;
+  const int64_t block_rows = std::clamp<int64_t>(cache_block / row_bytes, 1, p.out_height);
+  const int64_t block_images = block_rows < p.out_height ? 1
+                                                         : std::clamp<int64_t>(cache_block / (row_bytes * p.out_height),
+                                                                               1, std::max<int64_t>(p.batch, 1));
 
-  // A task owns the gradient of one tap and panel: nothing is shared, and every sum has one order.
+  // The images are cut into chunks whose sums are added in order: how many depends on the sizes alone. A task has some
+  // of the tiles in one chunk.
+  constexpr int64_t most_chunk_bytes = 1024 * 1024;
+  constexpr int64_t most_chunks = 16;
+  const int64_t size = p.kernel_height * p.kernel_width * in_per_group * p.filters;
+  const int64_t image_blocks = std::max<int64_t>((p.batch + block_images - 1) / block_images, 1);
+  const int64_t wanted_chunks = std::clamp<int64_t>(most_chunk_bytes / (size * 4), 1, most_chunks);
+  const int64_t chunk_images = (image_blocks + wanted_chunks - 1) / wanted_chunks * block_images;
+  const int64_t chunks = std::max<int64_t>((p.batch + chunk_images - 1) / chunk_images, 1);
   const int64_t taps = p.kernel_height * columns;
-  parallel_for(p.groups * panels.count() * taps, [&](int64_t task, int) {
-    const int64_t tap = task % taps;
-    const int64_t row = tap / columns;
-    const int64_t column = tap % columns;
+  const int64_t tiles = p.groups * panels.count() * taps * tiles_a_tap;
+  const int64_t tiles_a_task = part_size(tiles, chunks >= 4 * num_threads() ? 1 : 4 * num_threads());
+  const int64_t tasks_a_chunk = (tiles + tiles_a_task - 1) / tiles_a_task;
+  float* sums = chunks == 1 ? grad_filters : scratch.take<float>(chunks * size);
+  float* bias_sums = grad_bias == nullptr || chunks == 1 ? grad_bias : scratch.take<float>(chunks * p.filters);
+
+  parallel_for(chunks * tasks_a_chunk, [&](int64_t task, int) {
+    const int64_t chunk = task / tasks_a_chunk;
+    const int64_t tiles_begin = task % tasks_a_chunk * tiles_a_task;
+    const int64_t tiles_end = std::min(tiles_begin + tiles_a_task, tiles);
+    const int64_t images_end = std::min((chunk + 1) * chunk_images, p.batch);
     Scratch local;
-    const int64_t most_segments = p.out_height * std::max(f.image_block, p.out_width);
+    const int64_t most_segments = p.out_height * std::max(block_images, p.out_width);
     std::ptrdiff_t* a_segments = local.take<std::ptrdiff_t>(most_segments);
     std::ptrdiff_t* b_segments = local.take<std::ptrdiff_t>(most_segments);
-    FilterTile tile{};
-    tile.row_offset = row * p.dilation_height - p.pad_top;
-    tile.column_offset = column * p.dilation_width - column_shift;
-    tile.panel = task / taps % panels.count();
-    tile.group = task / taps / panels.count();
-    float* to = grad_filters + (row * p.kernel_width + column) * in_per_group * p.filters +
-                tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
-    if (p.batch == 0)
-      for (int64_t i = 0; i < tap_rows; ++i) std::fill_n(to + i * p.filters, panels.used(tile.panel), 0.0F);
-    for (int64_t image = 0; image < p.batch; image += f.image_block)
-      for (int64_t i = 0; i < tap_rows; i += tile_rows) {
-        tile.channel = tile.group * in_per_group + i;
-        tile.rows = std::min(tile_rows, tap_rows - i);
-        tile.to = to + i * p.filters;
-        sum_tile(f, tile, image, std::min(f.image_block, p.batch - image), image > 0, a_segments, b_segments);
+    const auto run = [&](const PixelBlock& block, bool accumulate) {
+      for (int64_t i = tiles_begin; i < tiles_end; ++i) {
+        const int64_t first_row = i % tiles_a_tap * tile_rows;
+        const int64_t tap = i / tiles_a_tap % taps;
+        const int64_t row = tap / columns;
+        const int64_t column = tap % columns;
+        FilterTile tile{};
+        tile.panel = i / tiles_a_tap / taps % panels.count();
+        tile.group = i / tiles_a_tap / taps / panels.count();
+        tile.row_offset = row * p.dilation_height - p.pad_top;
+        tile.column_offset = column * p.dilation_width - column_shift;
+        tile.channel = tile.group * in_per_group + first_row;
+        tile.rows = std::min(tile_rows, tap_rows - first_row);
+        const int64_t to = tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
+        tile.to = sums + chunk * size + ((row * p.kernel_width + column) * in_per_group + first_row) * p.filters + to;
+        if (tile.rows > 0) sum_tile(f, tile, block, accumulate, a_segments, b_segments);
+        if (bias_sums == nullptr || tap > 0 || first_row > 0) continue;
+        float* bias = bias_sums + chunk * p.filters + to;
+        const int64_t used = panels.used(tile.panel);
+        if (!accumulate) std::fill_n(bias, used, 0.0F);
+        add_rows(block.images * (block.row_end - block.row_begin) * p.out_width, used,
+                 f.grad_output + (block.image * p.out_height + block.row_begin) * p.out_width * f.grad_channels + to,
+                 f.grad_channels, bias);
       }
+    };
+    if (p.batch == 0) run({0, 0, 0, 0}, false);
+    for (int64_t image = chunk * chunk_images; image < images_end; image += block_images)
+      for (int64_t row = 0; row < p.out_height; row += block_rows)
+        run({image, std::min(block_images, images_end - image), row, std::min(row + block_rows, p.out_height)},
+            image > chunk * chunk_images || row > 0);
   });
+  if (chunks == 1) return;
+  sum_rows(chunks, size, sums, size, grad_filters);
+  if (grad_bias != nullptr) sum_rows(chunks, p.filters, bias_sums, p.filters, grad_bias);
 }
 
 }  // namespace
