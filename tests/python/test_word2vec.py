@@ -537,6 +537,36 @@ def test_long_sentences_are_cut_alike(tmp_path):
         np.testing.assert_array_equal(other.wv.vectors, model.wv.vectors)
 
 
+def test_text_files_of_all_kinds(tmp_path):
+    """Bytes that are not UTF-8, NULs, empty lines, words of 100 KB, lines without an end: learned, saved, loaded."""
+    path = tmp_path / "text"
+    long = b"x" * 100_000
+    path.write_bytes(b"\xff\xfe caf\xe9 a\0b\n\n\r\n \t \none\n" + long + b" one \xe2\x80\x83 two\v\xff\xfe" * 3)
+    model = Word2Vec(corpus_file=path, min_count=1, vector_size=4, workers=1)
+    expected = {"\udcff\udcfe", "caf\udce9", "a\0b", "one", "two", "x" * 100_000}
+    assert set(model.wv.index_to_key) == expected
+    assert model.corpus_count == 3
+    iterated = Word2Vec(Again(LineSentence(path)), min_count=1, vector_size=4, workers=1)
+    np.testing.assert_array_equal(iterated.wv.vectors, model.wv.vectors)
+    model.save(tmp_path / "model")
+    assert Word2Vec.load(tmp_path / "model").wv.index_to_key == model.wv.index_to_key
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Word2Vec(LineSentence(tmp_path / "nowhere"))
+    damaged = tmp_path / "text.gz"
+    damaged.write_bytes(gzip.compress(b"a b c\n" * 10_000)[:-20])
+    with pytest.raises(OSError, match=r"text\.gz"):
+        Word2Vec(corpus_file=damaged)
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(RuntimeError, match="saw an empty corpus"):
+        Word2Vec(corpus_file=empty)
+    model = train(epochs=1)
+    assert model.train(corpus_file=empty, total_words=1, epochs=1) == (0, 0)
+
+
 def test_deterministic_does_not_depend_on_workers(zipf):
     options = {"min_count": 2, "vector_size": 20, "epochs": 2, "deterministic": True, "sg": 1}
     one = Word2Vec(zipf, workers=1, **options)

@@ -1,4 +1,4 @@
-"""The Word2Vec scripts in examples/ run and print what they promise."""
+"""The Word2Vec scripts in examples/ and in the guides run and do what they promise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def code(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
 
 
 def run(name: str, *arguments: str) -> tuple[str, str]:
@@ -40,3 +45,19 @@ def test_novels_of_ones_own(tmp_path) -> None:
     path.write_text("my sister and he and she and brother walk ride drive letter\n" * 20)
     output, _ = run("word2vec_novels.py", str(path))
     assert "240 in 20 sentences" in output
+
+
+def test_readme(capsys) -> None:
+    (piece,) = (piece for piece in code(ROOT / "README.md") if "Word2Vec" in piece)
+    exec(compile(piece, "README.md", "exec"), {})
+    assert "('queen', " in capsys.readouterr().out
+
+
+def test_guide(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = [["the", "king", "rules", "here"], ["the", "queen", "rules", "there"]] * 20
+    names = {"sentences": text, "corpus": text}
+    for piece in code(ROOT / "docs" / "word2vec.md"):
+        exec(compile(piece, "word2vec.md", "exec"), names)
+    assert names["model"].epochs_trained == 15
+    assert (tmp_path / "word2vec.model").exists()
