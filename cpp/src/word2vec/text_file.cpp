@@ -1,6 +1,7 @@
 #include "word2vec/text_file.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,11 +55,14 @@ void TextFile::read_at(std::int64_t offset, char* buffer, std::int64_t size) con
 }
 
 std::int64_t TextFile::read_next(char* buffer, std::int64_t size) const {
-  for (;;) {
-    const ssize_t got = ::read(descriptor_, buffer, static_cast<std::size_t>(size));
-    if (got >= 0) return got;
-    if (errno != EINTR) throw_io_error(path_, "cannot read the text file", errno);
-  }
+  constexpr int wait_milliseconds = 50;
+  pollfd wanted{descriptor_, POLLIN, 0};
+  ssize_t got = ::poll(&wanted, 1, wait_milliseconds);
+  if (got == 0) return nothing_yet;
+  if (got > 0) got = ::read(descriptor_, buffer, static_cast<std::size_t>(size));
+  if (got >= 0) return got;
+  if (errno == EINTR || errno == EAGAIN) return nothing_yet;
+  throw_io_error(path_, "cannot read the text file", errno);
 }
 
 std::int64_t TextFile::bytes_of_lines(std::int64_t lines) const {

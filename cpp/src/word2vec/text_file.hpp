@@ -25,7 +25,9 @@ class TextFile {
 
   // Reads exactly `size` bytes at `offset`. Throws IoError, also where the file has become shorter.
   void read_at(std::int64_t offset, char* buffer, std::int64_t size) const;
-  // Reads on, up to `size` bytes; 0 at the end. Throws IoError.
+  // Reads on, up to `size` bytes: 0 at the end, `nothing_yet` where nothing came within a twentieth of a second or a
+  // signal did. Throws IoError.
+  static constexpr std::int64_t nothing_yet = -1;
   std::int64_t read_next(char* buffer, std::int64_t size) const;
   // Bytes of the first `lines` lines, their ends included.
   std::int64_t bytes_of_lines(std::int64_t lines) const;

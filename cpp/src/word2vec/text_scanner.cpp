@@ -1,14 +1,19 @@
 #include "word2vec/text_scanner.hpp"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <new>
 
 #include <convec/error.hpp>
 
 #include "cpu/thread_pool.hpp"
 #include "word2vec/text_file.hpp"
 #include "word2vec/tokenizer.hpp"
+#include "word2vec/word_table.hpp"
 
 namespace convec::word2vec {
 
@@ -22,6 +27,8 @@ constexpr std::int64_t fed_bytes = 16 * piece_bytes;
 constexpr std::int64_t usual_overhang = 512;
 constexpr std::int64_t tokens_of_list_piece = 32768;
 constexpr std::size_t most_workers = 1024;
+// Ids of about twenty pieces.
+constexpr std::int64_t block_ids = 1024 * 1024;
 
 void check(const TextOptions& options) {
   if (options.max_sentence_length < 1)
@@ -32,20 +39,39 @@ void check(const TextOptions& options) {
                      " seconds, but must be at least 0");
 }
 
-[[noreturn]] void throw_long_word(const std::string& where) {
-  throw ValueError(where + ": a word is longer than " + std::to_string(max_word_bytes / (1024 * 1024)) +
-                   " MiB; is this a text file, with words separated by white space?");
-}
-
 std::int64_t sentences_of(std::int64_t words, std::int64_t max_sentence_length) {
   return words == 0 ? 0 : (words - 1) / max_sentence_length + 1;
 }
 
 }  // namespace
 
+IdBlock::IdBlock(std::int64_t capacity) : capacity_(capacity) {
+  void* memory = ::mmap(nullptr, static_cast<std::size_t>(capacity) * sizeof(std::int32_t), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  ids_ = static_cast<std::int32_t*>(memory);
+}
+
+IdBlock::~IdBlock() { ::munmap(ids_, static_cast<std::size_t>(capacity_) * sizeof(std::int32_t)); }
+
 struct TextScanner::Worker {
   std::vector<char> text;
-  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> ids;  // of the piece in work
+  std::shared_ptr<IdBlock> block;
+  std::int64_t block_used = 0;
+
+  // A copy of the piece's ids to keep.
+  Ids keep(std::int64_t size, std::int64_t slack) {
+    if (block && block.use_count() == 1) block_used = 0;  // all that was in it has been released
+    if (!block || block_used + slack + size > block->capacity()) {
+      block = std::make_shared<IdBlock>(std::max(block_ids, slack + size));
+      block_used = 0;
+    }
+    std::int32_t* memory = block->ids() + block_used;
+    block_used += slack + size;
+    std::copy_n(ids.data(), size, memory + slack);
+    return {block, memory, slack, size};
+  }
 };
 
 TextScanner::TextScanner() : workers_(most_workers) {}
@@ -83,7 +109,8 @@ void TextScanner::scan_piece(int index, const char* text, std::int64_t size, std
     done += static_cast<std::size_t>(count);
   });
   if (wants_ids())
-    piece.ids = Ids(ids.data(), static_cast<std::int64_t>(done), piece.summary.words / options.max_sentence_length + 1);
+    piece.ids =
+        worker(index).keep(static_cast<std::int64_t>(done), piece.summary.words / options.max_sentence_length + 1);
 }
 
 void TextScanner::scan_regular(const TextFile& file, const TextOptions& options) {
@@ -108,8 +135,8 @@ void TextScanner::scan_regular(const TextFile& file, const TextOptions& options)
       if (first >= end - origin) return;
       std::int64_t last = boundary_from(text.data(), length, end - origin);
       while (last == length && origin + length < size) {
-        if (length > piece_bytes + max_word_bytes) throw_long_word(file.path());
-        const std::int64_t more = std::min(length, size - origin - length);
+        if (length > piece_bytes + max_word_bytes) throw_long_word(file.path() + ": ");
+        const std::int64_t more = std::min({length, size - origin - length, piece_bytes + max_word_bytes + 1 - length});
         text.resize(static_cast<std::size_t>(length + more) + text_padding);
         file.read_at(origin + length, text.data() + length, more);
         length += more;
@@ -141,6 +168,10 @@ void TextScanner::scan_file(const std::string& path, const TextOptions& options)
   while (!text_complete()) {
     const std::int64_t got = file.read_next(buffer.data(), static_cast<std::int64_t>(buffer.size()));
     if (got == 0) break;
+    if (got == TextFile::nothing_yet) {
+      report(options, 0);
+      continue;
+    }
     feed({buffer.data(), static_cast<std::size_t>(got)}, options);
   }
   end_text();
@@ -178,9 +209,10 @@ void TextScanner::feed(std::string_view text, const TextOptions& options) {
     text.remove_prefix(taken);
     if (fed_.size < fed_.wanted) continue;
     const std::int64_t last = last_boundary(fed_.text.data(), fed_.size);
-    if (fed_.size - last > max_word_bytes) throw_long_word("the text");
+    if (fed_.size - last > max_word_bytes) throw_long_word("");
     scan_fed(last);
-    fed_.wanted = std::max(fed_bytes, 2 * fed_.size);
+    // A long word is looked at again when it has doubled, or is too long.
+    fed_.wanted = std::max(fed_bytes, std::min(2 * fed_.size, max_word_bytes + 1));
   }
 }
 
@@ -245,7 +277,7 @@ void TextScanner::scan(const TokenList::Impl& list, std::int64_t max_sentence_le
     // Lists are sentences as they are; only the corpus has them cut.
     identify(index, list.text.data(), tokens, count, position_ + begin, std::numeric_limits<std::int64_t>::max(),
              ids.data());
-    if (wants_ids()) piece.ids = Ids(ids.data(), count, summary.words / max_sentence_length + 1);
+    if (wants_ids()) piece.ids = worker(index).keep(count, summary.words / max_sentence_length + 1);
   });
   for (const Piece& piece : pieces) raw_words_ += piece.summary.words;
   sentences_ += list.sentences;
@@ -274,9 +306,10 @@ void TextScanner::close_sentence(std::int64_t max_sentence_length) {
   pieces[0].summary.has_line_end = true;
   pieces[0].max_sentence_length = max_sentence_length;
   const Token token{0, line_end};
-  std::int32_t id = end_id;
-  identify(0, "", &token, 1, position_, max_sentence_length, &id);
-  if (wants_ids()) pieces[0].ids = Ids(&id, 1, 1);
+  std::vector<std::int32_t>& ids = worker(0).ids;
+  ids.resize(std::max<std::size_t>(ids.size(), 1));
+  identify(0, "", &token, 1, position_, max_sentence_length, ids.data());
+  if (wants_ids()) pieces[0].ids = worker(0).keep(1, 1);
   take_text(pieces);
 }
 

@@ -2,12 +2,12 @@
 // in the order of the text.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <convec/vocabulary.hpp>
@@ -18,25 +18,42 @@ namespace convec::word2vec {
 
 class TextFile;
 
-// The ids of a piece of text, in memory that is not initialised. `slack` elements in front are left free: encoding
-// happens in place and may insert so many sentence ends.
+// Memory for the ids of many pieces, straight from the system: what is released goes back to it at once.
+class IdBlock {
+ public:
+  // Throws std::bad_alloc.
+  explicit IdBlock(std::int64_t capacity);
+  ~IdBlock();
+  IdBlock(const IdBlock&) = delete;
+  IdBlock& operator=(const IdBlock&) = delete;
+
+  std::int32_t* ids() noexcept { return ids_; }
+  std::int64_t capacity() const noexcept { return capacity_; }
+
+ private:
+  std::int32_t* ids_;
+  std::int64_t capacity_;
+};
+
+// The ids of a piece of text. Some elements in front are left free: encoding happens in place and may insert so many
+// sentence ends.
 class Ids {
  public:
   Ids() = default;
-  Ids(const std::int32_t* ids, std::int64_t size, std::int64_t slack)
-      : memory_(new std::int32_t[static_cast<std::size_t>(size + slack)]), size_(size), slack_(slack) {
-    std::copy_n(ids, size, memory_.get() + slack);
-  }
-  std::int32_t* memory() const noexcept { return memory_.get(); }
-  const std::int32_t* begin() const noexcept { return memory_.get() + slack_; }
+  Ids(std::shared_ptr<IdBlock> block, std::int32_t* memory, std::int64_t slack, std::int64_t size)
+      : block_(std::move(block)), memory_(memory), slack_(slack), size_(size) {}
+
+  std::int32_t* memory() const noexcept { return memory_; }
+  const std::int32_t* begin() const noexcept { return memory_ + slack_; }
   std::int64_t size() const noexcept { return size_; }
-  std::int64_t bytes() const noexcept { return (size_ + slack_) * static_cast<std::int64_t>(sizeof(std::int32_t)); }
-  void release() noexcept { memory_.reset(); }
+  std::int64_t bytes() const noexcept { return (slack_ + size_) * static_cast<std::int64_t>(sizeof(std::int32_t)); }
+  void release() noexcept { block_.reset(); }
 
  private:
-  std::unique_ptr<std::int32_t[]> memory_;
-  std::int64_t size_ = 0;
+  std::shared_ptr<IdBlock> block_;
+  std::int32_t* memory_ = nullptr;
   std::int64_t slack_ = 0;
+  std::int64_t size_ = 0;
 };
 
 struct Piece {

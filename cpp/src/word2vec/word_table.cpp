@@ -87,6 +87,11 @@ constexpr int group = 32;
 
 }  // namespace
 
+void throw_long_word(const std::string& where) {
+  throw ValueError(where + "a word is longer than " + std::to_string(max_word_bytes / (1024 * 1024)) +
+                   " MiB; is this text, with words separated by white space?");
+}
+
 struct WordTable::Key {
   const char* word;
   std::uint64_t first;
@@ -95,7 +100,7 @@ struct WordTable::Key {
   std::uint32_t size;
 
   // Reads 16 bytes.
-  static Key padded(const char* word, std::uint32_t size) noexcept {
+  static Key padded(const char* word, std::uint32_t size) {
     if (size > short_size) return of_long(word, size);
     const std::uint64_t first = load(word) & masks[size];
     const std::uint64_t second = load(word + 8) & second_masks[size];
@@ -103,14 +108,15 @@ struct WordTable::Key {
   }
 
   // Reads nothing beyond the word.
-  static Key exact(const char* word, std::uint32_t size) noexcept {
+  static Key exact(const char* word, std::uint32_t size) {
     if (size > short_size) return of_long(word, size);
     const std::uint64_t first = load_part(word, std::min<std::size_t>(size, 8));
     const std::uint64_t second = size > 8 ? load_part(word + 8, size - 8) : 0;
     return {word, first, second, hash_short(first, second, size), size};
   }
 
-  static Key of_long(const char* word, std::uint32_t size) noexcept {
+  static Key of_long(const char* word, std::uint32_t size) {
+    if (size > max_word_bytes) throw_long_word("");
     const std::uint64_t hash = hash_long(word, size);
     return {word, hash, 0, hash, size};
   }
@@ -207,7 +213,7 @@ void WordTable::count(const char* text, const Token* tokens, int count, std::int
   });
 }
 
-void WordTable::find(const char* text, const Token* tokens, int count, std::int32_t* ids) const noexcept {
+void WordTable::find(const char* text, const Token* tokens, int count, std::int32_t* ids) const {
   visit<false>(*this, text, tokens, count, ids,
                [](const Slot& slot, const Key&, int) { return slot.size == free_size ? absent_id : slot.id; });
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,6 +14,9 @@
 namespace convec::word2vec {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the masks of short words are for little-endian machines");
+
+// Throws the ValueError for a word of more than max_word_bytes; `where` is a file's name and a colon, or nothing.
+[[noreturn]] void throw_long_word(const std::string& where);
 
 class WordTable {
  public:
@@ -31,11 +35,12 @@ class WordTable {
 
   std::int64_t size() const noexcept { return static_cast<std::int64_t>(first_.size()); }
 
+  // Both throw ValueError for a word of more than max_word_bytes.
   // Counts each word (new ones get the next id) and writes its id, or the id of a sentence's end. `position` orders the
   // tokens of all calls: the word at tokens[0] is at `position`, the next at position + 1 and so on.
   void count(const char* text, const Token* tokens, int count, std::int64_t position, std::int32_t* ids);
   // Writes each word's id or absent_id, or the id of a sentence's end.
-  void find(const char* text, const Token* tokens, int count, std::int32_t* ids) const noexcept;
+  void find(const char* text, const Token* tokens, int count, std::int32_t* ids) const;
 
   // The id of a word, or -1.
   std::int32_t find(std::string_view word) const noexcept;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import operator
 import os
 import stat
@@ -73,7 +74,7 @@ def _open_zstd(path: str) -> IO[bytes]:
 
     for module in ("compression.zstd", "zstandard"):  # the first comes with Python 3.14
         try:
-            return cast("IO[bytes]", importlib.import_module(module).open(path, "rb"))
+            return io.BufferedReader(importlib.import_module(module).open(path, "rb"))
         except ModuleNotFoundError:
             continue
     raise ImportError(f"{path}: .zst files need Python 3.14 or the package zstandard: pip install 'convec[zstd]'")
