@@ -9,7 +9,7 @@ import argparse
 import importlib
 import pathlib
 
-BENCHMARKS = ("cnn", "ops", "vectors", "import")
+BENCHMARKS = ("cnn", "ops", "vectors", "corpus", "import")
 
 
 def main() -> None:
