@@ -8,9 +8,7 @@ vocabularies are compared.
 
 from __future__ import annotations
 
-import argparse
 import pathlib
-import sys
 
 import harness
 import numpy as np
@@ -32,22 +30,6 @@ def make_up_text(path: pathlib.Path, words: int) -> None:
                 print(*chosen[line : line + 17], file=file)
 
 
-def start(options: argparse.Namespace, report: harness.Report) -> list[harness.Worker]:
-    workers = []
-    for library in ("convec", *PEERS):
-        if library != "convec" and options.peers is not None and library not in options.peers.split(","):
-            continue
-        python = sys.executable if library == "convec" else options.peers_python
-        try:
-            worker = harness.Worker(f"{library}_corpus", python, options.threads, label=library)
-        except harness.MissingError as error:
-            print(f"{library} is left out: {error}", flush=True)
-            continue
-        workers.append(worker)
-        report.versions[library] = worker.version
-    return workers
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = harness.arguments("Counting and encoding text.")
     parser.add_argument("--corpus", metavar="FILE", help="a text file, one sentence a line (default: made up)")
@@ -61,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             make_up_text(made_up, 2_000_000 if options.quick else 17_000_000)
             path = str(made_up)
         arguments = {"path": path, "min_count": MIN_COUNT}
-        workers = start(options, report)
+        workers = harness.start(options, PEERS, report, kind="corpus")
         # The peak is that of one build_vocab: nothing else has run yet.
         for worker in workers:
             before = worker.ask("peak_memory")

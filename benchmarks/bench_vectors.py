@@ -9,9 +9,7 @@ folder and read back from the system's cache.
 
 from __future__ import annotations
 
-import argparse
 import pathlib
-import sys
 
 import harness
 import numpy as np
@@ -28,22 +26,6 @@ SEARCHES = (
     "similarity",
 )
 PARTS = ("search", "analogies", "files")
-
-
-def start(options: argparse.Namespace, report: harness.Report) -> list[harness.Worker]:
-    workers = []
-    for library in ("convec", *PEERS):
-        if library != "convec" and options.peers is not None and library not in options.peers.split(","):
-            continue
-        python = sys.executable if library == "convec" else options.peers_python
-        try:
-            worker = harness.Worker(f"{library}_vectors", python, options.threads, label=library)
-        except harness.MissingError as error:
-            print(f"{library} is left out: {error}", flush=True)
-            continue
-        workers.append(worker)
-        report.versions[library] = worker.version
-    return workers
 
 
 def compare_answers(workers: list[harness.Worker]) -> None:
@@ -81,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
     for size in sizes.split(","):
         count, dim = map(int, size.split("x"))
-        workers = start(options, report)
+        workers = harness.start(options, PEERS, report, kind="vectors")
         with harness.temporary_folder() as folder:
             path = str(pathlib.Path(folder) / "vectors.npy")
             rng = np.random.default_rng(0)

@@ -187,7 +187,13 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def start(
-    options: argparse.Namespace, peers: Iterable[str], report: Report, *, kept: bool = False, own: bool = True
+    options: argparse.Namespace,
+    peers: Iterable[str],
+    report: Report,
+    *,
+    kind: str = "",
+    kept: bool = False,
+    own: bool = True,
 ) -> list[Worker]:
     """A worker for convec and for each peer that is wanted and installed.
 
@@ -195,6 +201,7 @@ def start(
         options: of :func:`arguments`.
         peers: their names, as in ``libraries``.
         report: takes the versions.
+        kind: of the functions wanted, which are those of ``libraries/with_<name>_<kind>.py``.
         kept: run them with an allocator that keeps freed memory.
         own: convec too.
     """
@@ -204,7 +211,9 @@ def start(
         label = f"{library}, {KEPT}" if kept else library
         python = sys.executable if library == "convec" else options.peers_python
         try:
-            worker = Worker(library, python, options.threads, KEEP_MEMORY if kept else None, label)
+            worker = Worker(
+                f"{library}_{kind}" if kind else library, python, options.threads, KEEP_MEMORY if kept else None, label
+            )
         except MissingError as error:
             print(f"{library} is left out: {error}", flush=True)
             continue

@@ -9,7 +9,7 @@ import argparse
 import importlib
 import pathlib
 
-BENCHMARKS = ("cnn", "ops", "vectors", "corpus", "import")
+BENCHMARKS = ("cnn", "ops", "corpus", "word2vec", "vectors", "import")
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="NAMES", help=f"some of: {','.join(BENCHMARKS)}")
     parser.add_argument("--output", metavar="FOLDER", help="write <FOLDER>/<benchmark>.json")
     parser.add_argument("--data", metavar="FOLDER", help="the four files of Fashion-MNIST (default: the sample)")
+    parser.add_argument("--corpus", metavar="FILE", help="text for corpus and word2vec, one sentence a line")
     options, rest = parser.parse_known_args()
     wanted = options.only.split(",") if options.only else BENCHMARKS
     unknown = sorted(set(wanted) - set(BENCHMARKS))
@@ -31,6 +32,8 @@ def main() -> None:
             arguments += ["--json", str(pathlib.Path(options.output) / f"{name}.json")]
         if options.data and name == "cnn":
             arguments += ["--data", options.data]
+        if options.corpus and name in ("corpus", "word2vec"):
+            arguments += ["--corpus", options.corpus]
         importlib.import_module(f"bench_{name}").main(arguments)
 
 
