@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +88,18 @@ class Worker:
         self._process.wait()
 
 
+def _processor_seconds() -> tuple[float, float]:
+    """Seconds that all processors of the machine, and this process and its ended children, were busy."""
+    own = os.times()
+    mine = own.user + own.system + own.children_user + own.children_system
+    try:
+        fields = [int(value) for value in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:
+        return mine, mine  # not Linux: unknown
+    idle = fields[3] + fields[4]
+    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK"), mine
+
+
 @dataclass
 class Report:
     """Figures of one benchmark, printed as tables and written as JSON."""
@@ -96,6 +108,14 @@ class Report:
     threads: int
     results: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    _started: float = field(default_factory=time.perf_counter)
+    _busy: tuple[float, float] = field(default_factory=_processor_seconds)
+
+    def other_load(self) -> float:
+        """Share of the processors that other programs took meanwhile; to be asked once the workers have ended."""
+        busy, mine = _processor_seconds()
+        others = (busy - self._busy[0]) - (mine - self._busy[1])
+        return max(others, 0.0) / (time.perf_counter() - self._started) / (os.cpu_count() or 1)
 
     def add(self, case: str, label: str, runs: list[float], unit: str, *, lower_is_better: bool, **more: Any) -> None:
         """Adds the runs of one library in one case."""
@@ -140,6 +160,9 @@ class Report:
         print("\nIn brackets: how many times better convec is. Medians of alternating runs on:")
         for name, value in machine().items():
             print(f"  {name}: {value}")
+        load = self.other_load()
+        if load > 0.05:
+            print(f"Other programs took {load:.0%} of the processors meanwhile: measure again on a quiet machine.")
         if path is None:
             return
         content = {
@@ -147,6 +170,7 @@ class Report:
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "machine": machine(),
             "threads": self.threads,
+            "other_load": round(load, 3),
             "versions": self.versions,
             "results": self.results,
         }
@@ -252,7 +276,3 @@ def save_arrays(folder: str, name: str, arrays: Mapping[str, Any]) -> str:
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="convec-benchmark-")
-
-
-def distribution_version(name: str) -> str:
-    return importlib.metadata.version(name)
