@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,26 @@ def test_nan_is_no_neighbour_and_zero_is_not_similar(queries: int) -> None:
 def test_norms_neither_overflow_nor_vanish() -> None:
     vectors = np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0], [3, 4]], np.float32)
     np.testing.assert_allclose(_core.vector_norms(vectors), [5e30, 5e-30, 0, 5], rtol=1e-6)
+
+
+def test_search_can_be_interrupted() -> None:
+    vectors = np.random.default_rng(0).random((100000, 64), dtype=np.float32)
+    queries = np.repeat(vectors[:1000], 100, axis=0)
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError("interrupted")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        start = time.monotonic()
+        # Seconds of work on any machine that has no more than a hundred processors.
+        with pytest.raises(TimeoutError, match="interrupted"):
+            _core.nearest_vectors(vectors, None, queries, topn=10, begin=0, end=100000)
+        assert time.monotonic() - start < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_search_refuses_bad_input() -> None:
@@ -403,6 +425,8 @@ def test_most_similar_refuses_bad_input() -> None:
         kv.most_similar([None])
     with pytest.raises(ValueError, match="no input"):
         kv.most_similar_cosmul(negative="w1")
+    with pytest.raises(TypeError, match="neither a key nor a vector"):
+        kv.most_similar_cosmul([("w1", 0.5)])
 
 
 def test_indexer_answers() -> None:

@@ -587,19 +587,22 @@ class KeyedVectors:
         words = key.split()
         return words if len(words) > 1 and all(word in self for word in words) else []
 
-    def _terms(self, positive: Any, negative: Any) -> tuple[list[Any], list[float]]:
-        """Keys and vectors with their weights. An absent key of several words that are present becomes these."""
+    def _terms(self, positive: Any, negative: Any, weighted: bool = True) -> tuple[list[Any], list[float]]:
+        """Keys and vectors with their weights. An absent key of several words that are present becomes these.
+
+        ``weighted``: pairs of a key or vector and its weight are allowed.
+        """
         keys: list[Any] = []
         weights: list[float] = []
         for items, default in ((_as_list(positive), 1.0), (_as_list(negative), -1.0)):
             for item in items:
                 key, weight = item, default
-                if isinstance(item, (tuple, list)) and len(item) == 2:
+                if weighted and isinstance(item, (tuple, list)) and len(item) == 2:
                     key, weight = item
                 if not isinstance(key, (*_KEY_TYPES, np.ndarray)):
                     raise TypeError(
-                        f"{item!r} is neither a key nor a vector nor a pair of one and its weight; several of them "
-                        "go into a list"
+                        f"{item!r} is neither a key nor a vector"
+                        f"{' nor a pair of one and its weight' if weighted else ''}; several of them go into a list"
                     )
                 words = self._words_of(key)
                 if words:
@@ -685,11 +688,12 @@ class KeyedVectors:
 
         Raises:
             KeyError: a key is absent.
+            TypeError: a term has a weight, which would not change the order.
             ValueError: there is no positive term.
         """
         if topn is not None and topn < 1:
             return []
-        terms = [self._terms(positive, None)[0], self._terms(None, negative)[0]]
+        terms = [self._terms(positive, None, weighted=False)[0], self._terms(None, negative, weighted=False)[0]]
         if not terms[0]:
             raise ValueError("cannot compute similarity with no input")
         plus, minus = (
