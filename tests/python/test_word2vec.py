@@ -212,6 +212,10 @@ def test_names_of_gensim_3_lead_to_the_new_ones():
     for name, hint in hints.items():
         with pytest.raises(AttributeError, match=hint):
             getattr(model, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'syn1': hs is 0"):
+        _ = model.syn1
+    with pytest.raises(AttributeError, match=r"no attribute 'syn1neg': it has no vocabulary"):
+        Word2Vec().syn1neg = 5
     with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
         _ = model.nonsense
     with pytest.raises(TypeError, match=r"model\.wv\['word'\]"):
@@ -272,6 +276,9 @@ def test_raw_vocab_and_dry_run():
     assert len(model.wv.vectors) == 12
     model.build_vocab(TEXTS)
     assert model.raw_vocab == {}
+    before = model.wv.vectors.copy()
+    model.build_vocab(TEXTS, dry_run=True, min_count=3)
+    np.testing.assert_array_equal(model.wv.vectors, before)
     model.build_vocab(TEXTS, keep_raw_vocab=True, min_count=3)
     assert model.raw_vocab == COUNTS
     assert model.min_count == 3

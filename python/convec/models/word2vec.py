@@ -358,7 +358,7 @@ class Word2Vec:
             progress_per: sentences between two log lines about a streamed corpus.
             keep_raw_vocab: keeps all counts in ``raw_vocab``.
             trim_rule: as the constructor's, for this call.
-            settings: ``min_count`` and ``sample`` for :meth:`prepare_vocab`.
+            settings: ``min_count``, ``sample`` and ``dry_run`` for :meth:`prepare_vocab`.
 
         Raises:
             TypeError: no corpus or two, or something in it is not a sentence.
@@ -377,6 +377,8 @@ class Word2Vec:
         self.corpus_total_words = total_words
         report = self.prepare_vocab(update=update, keep_raw_vocab=keep_raw_vocab, trim_rule=trim_rule, **settings)
         report["memory"] = self.estimate_memory(report["num_retained_words"])
+        if settings.get("dry_run"):
+            return
         self.prepare_weights(update=update)
         self.add_lifecycle_event("build_vocab", update=bool(update), trim_rule=str(trim_rule))
 
@@ -739,7 +741,7 @@ class Word2Vec:
     @property
     def syn1neg(self) -> Array:
         """(words, vector_size) float32: output vectors of negative sampling, a view. May be assigned to."""
-        return self._output_table("syn1neg", "negative is 0")
+        return self._output_table("syn1neg")
 
     @syn1neg.setter
     def syn1neg(self, values: npt.ArrayLike) -> None:
@@ -748,18 +750,16 @@ class Word2Vec:
     @property
     def syn1(self) -> Array:
         """(words, vector_size) float32: vectors of the Huffman tree's inner nodes, a view. May be assigned to."""
-        return self._output_table("syn1", "hs is 0")
+        return self._output_table("syn1")
 
     @syn1.setter
     def syn1(self, values: npt.ArrayLike) -> None:
         _fill(self.syn1, values, "syn1")
 
-    def _output_table(self, name: str, reason: str) -> Array:
+    def _output_table(self, name: str) -> Array:
         table: Array | None = None if self._trainer is None else getattr(self._trainer, name)
         if table is None:
-            raise AttributeError(
-                f"this model has no {name}: {'it has no vocabulary yet' if self._trainer is None else reason}"
-            )
+            raise AttributeError(name)  # whose message is that of __getattr__
         return table
 
     @property
@@ -1108,7 +1108,7 @@ class Word2Vec:
             ignored: gensim's ``separately``, ``sep_limit``, ``ignore`` and ``pickle_protocol``, without effect.
 
         Raises:
-            TypeError: an unknown argument, or a path that is none.
+            TypeError: an unknown argument, a path that is none, or a ``comment`` that JSON cannot express.
             OSError: the file cannot be written.
         """
         for name in ignored:
@@ -1212,7 +1212,10 @@ class Word2Vec:
 
     def __getattr__(self, name: str) -> NoReturn:
         hint = ""
-        if name in _MOVED_TO_WV:
+        if name in ("syn1neg", "syn1"):
+            needed = "negative" if name == "syn1neg" else "hs"
+            hint = f": {'it has no vocabulary yet' if getattr(self, needed, 0) else f'{needed} is 0'}"
+        elif name in _MOVED_TO_WV:
             hint = f"; it is model.wv.{name} now, as in gensim 4"
         elif name in _MOVED:
             hint = f"; use {_MOVED[name]}, as in gensim 4"
