@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -147,10 +148,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--threads", type=int, help="threads (all processors)")
     demo.add_argument("--samples", type=int, help="training images to use (all)")
     parsed = parser.parse_args(arguments)
-    if parsed.cmake_dir:
-        return _cmake_dir()
-    if parsed.command is None:
+    if parsed.command is None and not parsed.cmake_dir:
         parser.error("a command is needed: info or demo")
-    if parsed.command == "info":
-        return _info()
-    return _demo(parsed.what, parsed.epochs, parsed.threads, parsed.samples)
+    try:
+        if parsed.cmake_dir:
+            return _cmake_dir()
+        if parsed.command == "info":
+            return _info()
+        return _demo(parsed.what, parsed.epochs, parsed.threads, parsed.samples)
+    except BrokenPipeError:  # `convec info | head`: whoever was reading has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is said at exit either
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import convec
+import pytest
 
 
 def run(*arguments: str) -> str:
@@ -56,3 +59,28 @@ def test_a_command_is_needed() -> None:
     done = subprocess.run([sys.executable, "-m", "convec"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "a command is needed" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe whose reader is gone")
+def test_a_reader_that_leaves_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-u", "-m", "convec", "info"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+def test_ctrl_c_stops_the_demo_without_a_traceback() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "convec", "demo", "images", "--epochs", "1000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "Epoch 1/1000" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.strip()) == (130, "stopped")
