@@ -11,7 +11,7 @@ import pytest
 from convec import datasets
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def code(path: Path) -> list[str]:
