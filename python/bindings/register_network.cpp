@@ -433,6 +433,7 @@ void register_network(py::module_& module) {
       .def_property("iterations", &Network::iterations, &Network::set_iterations)
       .def("get_optimizer_slots", &slots_of, py::arg("index"), "Copies of the optimizer's state of a parameter.")
       .def("set_optimizer_slots", &set_slots, py::arg("index"), py::arg("arrays"), "Overwrites that state.")
+      .def_property_readonly("seed", &Network::seed)
       .def("set_seed", &Network::set_seed, py::arg("seed"), "Seed of dropout.")
       .def(
           "train_batch",

@@ -99,6 +99,9 @@ class Network:
     @property
     def output_shape(self) -> tuple[typing.Any, ...]:
         ...
+    @property
+    def seed(self) -> int:
+        ...
 class Vocabulary:
     """
     Words with ids from 0 on and their counts.

@@ -91,6 +91,11 @@ class Sequential(Trainer):
         """The layers, without the Input."""
         return list(self._layers)
 
+    @property
+    def input_layer(self) -> InputLayer | None:
+        """The Input that the model begins with, if any."""
+        return self._input
+
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by its name or number.
 

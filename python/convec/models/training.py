@@ -204,8 +204,16 @@ class Trainer(ABC):
         names = [self._layer_name(entry) for entry in range(len(self._owners))]
         _core.network_save(os.fspath(path), self._built(), names, metadata, optimizer_state=optimizer_state)
 
+    def optimizer_slots(self) -> list[list[Array]]:
+        """Copies of the optimizer's arrays for each weight; none for a frozen one."""
+        network = self._built()
+        return [
+            network.get_optimizer_slots(index) if info["trainable"] else []
+            for index, info in enumerate(network.parameters())
+        ]
+
     def optimizer_slot_counts(self) -> list[int]:
-        """How many arrays the optimizer keeps for each weight."""
+        """How many arrays the optimizer keeps for each weight, frozen or not."""
         network = self._built()
         return [len(network.get_optimizer_slots(index)) for index in range(len(network.parameters()))]
 
@@ -227,6 +235,10 @@ class Trainer(ABC):
         if self._optimizer is not None and self._optimizer.schedule is None:
             network.learning_rate = learning_rate
         self._position.iterations = iterations
+
+    def dropout_seed(self) -> int:
+        """The key of dropout's random numbers."""
+        return self._built().seed
 
     def set_dropout_seed(self, seed: int) -> None:
         """Sets the key of dropout's random numbers."""

@@ -34,7 +34,10 @@ class LearningRateSchedule:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return dict(vars(self))
+        config = dict(vars(self))
+        if config.get("name", "") is None:
+            config["name"] = type(self).__name__
+        return config
 
 
 class _Decay(LearningRateSchedule):

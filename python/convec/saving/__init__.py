@@ -61,8 +61,13 @@ def save_model(model: Sequential, filepath: StrPath, overwrite: bool = True, inc
 
         _ready(model, path, overwrite)
         native.save(model, path, include_optimizer)
+    elif path.suffix == ".keras":
+        from convec.saving import keras_archive
+
+        _ready(model, path, overwrite)
+        keras_archive.save(model, path, include_optimizer)
     else:
-        raise _unknown(path, "models", ".safetensors")
+        raise _unknown(path, "models", ".safetensors or .keras")
 
 
 def load_model(
@@ -92,7 +97,11 @@ def load_model(
         from convec.saving import native
 
         return native.load(path, compile, custom_objects or {})
-    raise _unknown(path, "models", ".safetensors")
+    if path.suffix == ".keras":
+        from convec.saving import keras_archive
+
+        return keras_archive.load(path, compile, custom_objects or {})
+    raise _unknown(path, "models", ".safetensors or .keras")
 
 
 def save_weights(model: Sequential, filepath: StrPath, overwrite: bool = True) -> None:

@@ -41,6 +41,14 @@ def check(path: Path, name: str, value: Array, shape: tuple[int, ...]) -> Array:
     return value
 
 
+def check_size(name: str, size: int, needed: int) -> None:
+    """Raises ValueError for a file of ``size`` bytes whose arrays take ``needed``, far more than it can hold."""
+    if needed > 4 * size + (1 << 24):
+        raise ValueError(
+            f"{name} claims arrays of {needed} bytes, but has {size}: it is damaged, or packed beyond reason"
+        )
+
+
 def pick(path: Path, arrays: dict[str, Array], model: Sequential) -> list[Array]:
     """The model's weights out of arrays by name. Raises ValueError where one is missing or does not fit."""
     found = []
@@ -110,5 +118,26 @@ def _read_npy(member: Any, path: Path, name: str, shape: tuple[int, ...]) -> Arr
     return np.asarray(np.frombuffer(data, dtype).reshape(shape))
 
 
-SAVE: dict[str, Callable[[Any, Path], None]] = {".safetensors": save_safetensors, ".npz": save_npz}
-LOAD: dict[str, Callable[[Any, Path], list[Array]]] = {".safetensors": load_safetensors, ".npz": load_npz}
+# ---- .weights.h5 ----
+
+
+def save_h5(model: Sequential, path: Path) -> None:
+    """Writes the weights in Keras' layout. Raises OSError, ImportError."""
+    from convec.saving import keras_archive
+
+    keras_archive.save_h5(model, path)
+
+
+def load_h5(model: Sequential, path: Path) -> list[Array]:
+    """Reads weights in Keras' layout. Raises ValueError, OSError, ImportError."""
+    from convec.saving import keras_archive
+
+    return keras_archive.load_h5(model, path)
+
+
+SAVE: dict[str, Callable[[Any, Path], None]] = {".safetensors": save_safetensors, ".h5": save_h5, ".npz": save_npz}
+LOAD: dict[str, Callable[[Any, Path], list[Array]]] = {
+    ".safetensors": load_safetensors,
+    ".h5": load_h5,
+    ".npz": load_npz,
+}
