@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         models,
         ops,
         optimizers,
+        saving,
         utils,
     )
     from convec._core import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     )
     from convec.layers import Input
     from convec.models import KeyedVectors, Sequential, Word2Vec
+    from convec.saving import export_onnx, load_model
 
 _SUBMODULES = frozenset(
     {
@@ -53,6 +55,7 @@ _SUBMODULES = frozenset(
         "models",
         "ops",
         "optimizers",
+        "saving",
         "utils",
     }
 )
@@ -61,6 +64,8 @@ _ATTRIBUTES = {
     "KeyedVectors": "convec.models",
     "Sequential": "convec.models",
     "Word2Vec": "convec.models",
+    "export_onnx": "convec.saving",
+    "load_model": "convec.saving",
     **dict.fromkeys(
         (
             "__version__",
@@ -92,14 +97,17 @@ __all__ = [
     "current_isa",
     "datasets",
     "detected_isa",
+    "export_onnx",
     "initializers",
     "layers",
+    "load_model",
     "losses",
     "metrics",
     "models",
     "num_threads",
     "ops",
     "optimizers",
+    "saving",
     "set_isa",
     "set_num_threads",
     "set_winograd",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convec import backend, saving
 from convec._core import Network
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     import os
 
 __all__ = ["Sequential", "model_from_json"]
+
+
+class NetworkPart(NamedTuple):
+    """An entry of a compiled network: its settings, its weights by name and the shape of one sample after it."""
+
+    config: dict[str, Any]
+    weights: dict[str, Array]
+    output_shape: Shape
 
 
 class Sequential(Trainer):
@@ -196,6 +204,19 @@ class Sequential(Trainer):
         if colon and len(words) == 3 and words[0] == "layer" and words[1].isdigit():
             return f"layer {self._layers[owners[int(words[1])]].name!r}: {rest}"
         return message
+
+    def network_parts(self) -> list[NetworkPart]:
+        """The entries of the compiled network, for an exporter. Raises ValueError before the model is built."""
+        if self._network is None:
+            raise ValueError(f"model {self.name!r} is not built: give it an input shape first")
+        configs = [part for layer in self._layers for part in layer.core_layers()]
+        weights: list[dict[str, Array]] = [{} for _ in configs]
+        for number, info in enumerate(self._network.parameters()):
+            weights[info["layer"]][info["name"]] = self._network.get_parameter(number)
+        return [
+            NetworkPart(config, held, tuple(self._network.layer_output_shape(number)))
+            for number, (config, held) in enumerate(zip(configs, weights, strict=True))
+        ]
 
     # ---- Weights ----
 

@@ -12,6 +12,7 @@ No reader loads code: there is no pickle, and nothing is imported by a name from
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convec.models.sequential import Sequential
+    from convec.saving.onnx_export import export_onnx
+    from convec.saving.torch_weights import load_torch_weights
 
-__all__ = ["load_arrays", "load_model", "load_weights", "save_arrays", "save_model", "save_weights"]
+__all__ = [
+    "export_onnx",
+    "load_arrays",
+    "load_model",
+    "load_torch_weights",
+    "load_weights",
+    "save_arrays",
+    "save_model",
+    "save_weights",
+]
+
+_LAZY = {
+    "export_onnx": "convec.saving.onnx_export",
+    "load_torch_weights": "convec.saving.torch_weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'convec.saving' has no attribute {name!r}")
+
 
 StrPath = str | os.PathLike[str]
 
