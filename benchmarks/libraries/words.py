@@ -23,8 +23,8 @@ class Bench:
         Args:
             corpus: a text file, one sentence a line.
             workers: threads.
-            mended: tell each worker its own share of the text. gensim's workers count for themselves, so that without
-                this the learning rate ends far above min_alpha.
+            mended: name each worker's share of the sentences as their number. gensim's workers count for themselves, so
+                that otherwise the learning rate ends far above min_alpha.
             output: write the vectors there.
             options: of the model.
         """
@@ -35,7 +35,7 @@ class Bench:
         share = workers if mended else 1
         _, raw_words = model.train(
             corpus_file=corpus, total_examples=model.corpus_count // share, epochs=model.epochs,
-            total_words=model.corpus_total_words // share,
+            total_words=model.corpus_total_words,
         )  # fmt: skip
         end = time.perf_counter()
         words = model.corpus_total_words * model.epochs

@@ -67,13 +67,14 @@ void draw_pool(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, co
                std::int64_t vocabulary_size, std::int32_t size, std::int32_t* pool) {
   const std::uint64_t stream = stream_of(epoch, purpose_pool);
   const std::uint64_t counter = static_cast<std::uint64_t>(segment) * static_cast<std::uint64_t>(size / 4);
-  constexpr int batch = 4;
+  // Whole vectors of counters, also where the pool is smaller.
+  constexpr int batch = 16;
   for (std::int32_t start = 0; start < size; start += 4 * batch) {
     std::uint32_t random[4][batch];
     for (int lane = 0; lane < batch; ++lane)
       philox::words(seed, counter + static_cast<std::uint64_t>(start / 4 + lane), stream, random[0][lane],
                     random[1][lane], random[2][lane], random[3][lane]);
-    for (int entry = 0; entry < 4 * batch; ++entry) {
+    for (int entry = 0; entry < 4 * batch && start + entry < size; ++entry) {
       // The upper half of the product is the index, the lower half the fraction within it.
       const std::uint64_t product =
           std::uint64_t{random[entry % 4][entry / 4]} * static_cast<std::uint64_t>(vocabulary_size);
