@@ -23,7 +23,7 @@ import harness
 from convec.models import KeyedVectors
 
 PEERS = ("gensim",)
-CASES = (("skip-gram", 1, 100), ("CBOW", 0, 100), ("skip-gram", 1, 300))
+CASES = (("skip-gram", 1, 100), ("CBOW", 0, 100), ("skip-gram", 1, 300), ("CBOW", 0, 300))
 
 
 def corpus_file(options: argparse.Namespace, folder: str) -> str:
