@@ -338,6 +338,30 @@ def test_weights_come_back(tmp_path: Path, ending: str) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("ending", [".safetensors", ".weights.npz"])
+def test_automatic_names_may_count_from_elsewhere(tmp_path: Path, ending: str) -> None:
+    """The second model of a program has other numbers in its layers' names; the layers are the same."""
+
+    def build(units: int = 4) -> Sequential:
+        return Sequential([layers.Input((6,)), layers.Dense(units), layers.Dense(5, name="middle"), layers.Dense(5)])
+
+    first, second = build(), build()
+    assert [layer.name for layer in first.layers] != [layer.name for layer in second.layers]
+    path = tmp_path / f"model{ending}"
+    first.save_weights(path)
+    assert not np.array_equal(first.get_weights()[0], second.get_weights()[0])
+    second.load_weights(path)
+    same_weights(first, second)
+    with pytest.raises(ValueError, match="shape"):
+        build(3).load_weights(path)
+    with pytest.raises(ValueError, match="holds no"):
+        Sequential([layers.Input((6,)), layers.Dense(4)]).load_weights(path)
+    with pytest.raises(ValueError, match="holds no"):
+        Sequential([layers.Input((6,)), layers.Dense(4), layers.Dense(5, name="other"), layers.Dense(5)]).load_weights(
+            path
+        )
+
+
 def test_weights_of_a_whole_model_and_of_half_width(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     model = fit(make(), 1)

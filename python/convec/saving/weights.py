@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,36 @@ def named(model: Sequential) -> dict[str, Array]:
     return {name: value for (name, _), value in zip(names(model), model.get_weights(), strict=True)}
 
 
+def _by_kind(names: Iterable[str]) -> dict[tuple[str, int, str], str]:
+    """Names ``<layer>/<weight>`` by what a layer's name says without its number, and its place among those alike."""
+    parts = [name.rpartition("/") for name in names]
+    numbered: dict[str, list[tuple[int, str]]] = {}
+    for layer in dict.fromkeys(layer for layer, _, _ in parts):
+        kind, number = re.fullmatch(r"(.*?)(?:_(\d{1,9}))?", layer, re.DOTALL).groups()  # type: ignore[union-attr]
+        numbered.setdefault(kind, []).append((int(number or 0), layer))
+    place = {
+        layer: (kind, index)
+        for kind, layers in numbered.items()
+        for index, (_, layer) in enumerate(sorted(layers))
+    }  # fmt: skip
+    return {(*place[layer], weight): f"{layer}/{weight}" for layer, _, weight in parts}
+
+
+def locate(held: Iterable[str], model: Sequential) -> dict[str, str]:
+    """The name in a file of each weight of the model.
+
+    The same name, where the file has them all. Else layers are matched by kind and order: the numbers of automatic
+    names count through a program, so that the second model made has ``dense_2`` where the file has ``dense``.
+    """
+    wanted = [name for name, _ in names(model)]
+    held = list(held)
+    if not set(wanted) <= set(held):
+        of_file, of_model = _by_kind(held), _by_kind(wanted)
+        if set(of_file) == set(of_model):
+            return {of_model[key]: of_file[key] for key in of_model}
+    return {name: name for name in wanted}
+
+
 def check(path: Path, name: str, value: Array, shape: tuple[int, ...]) -> Array:
     """``value``, if it is an array of floats of that shape. Raises ValueError."""
     if value.dtype.kind != "f" or value.shape != shape:
@@ -52,11 +83,12 @@ def check_size(name: str, size: int, needed: int) -> None:
 def pick(path: Path, arrays: dict[str, Array], model: Sequential) -> list[Array]:
     """The model's weights out of arrays by name. Raises ValueError where one is missing or does not fit."""
     found = []
+    located = locate(arrays, model)
     for name, shape in names(model):
-        if name not in arrays:
+        if located[name] not in arrays:
             held = ", ".join(sorted(arrays)[:8])
             raise ValueError(f"{path} holds no {name!r}, but the model has it (the file has {held or 'nothing'})")
-        found.append(check(path, name, arrays[name], shape))
+        found.append(check(path, located[name], arrays[located[name]], shape))
     return found
 
 
@@ -88,12 +120,13 @@ def load_npz(model: Sequential, path: Path) -> list[Array]:
     found = []
     try:
         with zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
+            held = {member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")}
+            located = locate(held, model)
             for name, shape in names(model):
-                if f"{name}.npy" not in members:
+                if located[name] not in held:
                     raise ValueError(f"{path} holds no {name!r}, but the model has it")
-                with archive.open(f"{name}.npy") as member:
-                    found.append(_read_npy(member, path, name, shape))
+                with archive.open(f"{located[name]}.npy") as member:
+                    found.append(_read_npy(member, path, located[name], shape))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is not a file of weights, or is damaged: {error}") from None
     return found
