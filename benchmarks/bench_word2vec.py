@@ -63,8 +63,12 @@ def measure_speed(
                 speed = worker.ask("train", corpus=corpus, workers=options.threads, **case)
                 runs.setdefault(worker.label, []).append(speed / 1e6)
                 more[worker.label] = worker.ask("trained")
-            one = workers[0].ask("train", corpus=corpus, workers=1, **case)
-            runs.setdefault("convec, one thread", []).append(one / 1e6)
+            for label, threads, precision in (
+                ("convec, one thread", 1, "float32"),
+                ("convec, float16", options.threads, "float16"),
+            ):
+                speed = workers[0].ask("train", corpus=corpus, workers=threads, precision=precision, **case)
+                runs.setdefault(label, []).append(speed / 1e6)
             if options.pword2vec and sg:
                 speed = pword2vec(options.pword2vec, corpus, case, options.threads, folder)
                 runs.setdefault("pWord2Vec", []).append(speed / 1e6)
@@ -95,10 +99,10 @@ def measure_quality(
         found: dict[tuple[str, str], list[float]] = {}
         for seed in range(1, options.seeds + 1):
             for worker in workers:
+                own = {"mended": True} if worker is gensim else {"precision": options.precision}
                 worker.ask(
-                    "train", corpus=corpus, workers=options.threads, output=output, mended=worker is gensim, sg=sg,
-                    vector_size=size, window=5, negative=5, sample=1e-3, min_count=options.min_count,
-                    epochs=options.epochs, seed=seed,
+                    "train", corpus=corpus, workers=options.threads, output=output, sg=sg, vector_size=size, window=5,
+                    negative=5, sample=1e-3, min_count=options.min_count, epochs=options.epochs, seed=seed, **own,
                 )  # fmt: skip
                 for test, value in quality_of(output, files).items():
                     found.setdefault((test, worker.label), []).append(value)
@@ -118,6 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pword2vec", metavar="PROGRAM", help="pWord2Vec's program")
     parser.add_argument("--quality", action="store_true", help="evaluate the vectors instead of timing")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of --quality (3)")
+    parser.add_argument("--precision", default="float32", help="of convec's tables in --quality (float32)")
     parser.add_argument("--only", metavar="CASES", help="cases of --quality, e.g. 'skip-gram,100;CBOW,100'")
     options = parser.parse_args(argv)
     report = harness.Report("word2vec", options.threads)

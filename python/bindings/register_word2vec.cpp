@@ -24,13 +24,20 @@ std::vector<std::int64_t> to_counts(
 }
 
 // The rows of a table without their padding, or None. The array keeps the memory alive, also after set_vocabulary().
-py::object table(const std::shared_ptr<float>& memory, const Word2Vec& model) {
+py::object table(const std::shared_ptr<void>& memory, const Word2Vec& model) {
   if (memory == nullptr) return py::none();
-  const auto item = static_cast<py::ssize_t>(sizeof(float));
-  const py::capsule owner(new std::shared_ptr<float>(memory),
-                          [](void* pointer) { delete static_cast<std::shared_ptr<float>*>(pointer); });
-  return py::array_t<float>({model.vocabulary_size(), model.options().vector_size}, {model.row_stride() * item, item},
-                            memory.get(), owner);
+  const py::dtype dtype(model.options().precision == Precision::float16 ? "float16" : "float32");
+  const py::ssize_t item = dtype.itemsize();
+  const py::capsule owner(new std::shared_ptr<void>(memory),
+                          [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); });
+  return py::array(dtype, {model.vocabulary_size(), model.options().vector_size}, {model.row_stride() * item, item},
+                   memory.get(), owner);
+}
+
+Precision parse_precision(const std::string& name) {
+  if (name == "float32") return Precision::float32;
+  if (name == "float16") return Precision::float16;
+  throw ValueError("precision is '" + name + "', but must be 'float32' or 'float16'");
 }
 
 struct Tokens {
@@ -88,7 +95,8 @@ void register_word2vec(py::module_& module) {
   py::class_<Word2Vec>(module, "Word2VecTrainer", "The tables of a Word2Vec model; see convec.models.Word2Vec.")
       .def(py::init([](const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts,
                        std::int64_t vector_size, bool sg, bool hs, int negative, int window, bool shrink_windows,
-                       bool cbow_mean, std::uint64_t seed, double sample, double ns_exponent) {
+                       bool cbow_mean, std::uint64_t seed, double sample, double ns_exponent,
+                       const std::string& precision) {
              Word2VecOptions options;
              options.vector_size = vector_size;
              options.sg = sg;
@@ -98,11 +106,13 @@ void register_word2vec(py::module_& module) {
              options.shrink_windows = shrink_windows;
              options.cbow_mean = cbow_mean;
              options.seed = seed;
+             options.precision = parse_precision(precision);
              return Word2Vec(options, to_counts(counts), sample, ns_exponent);
            }),
            py::arg("counts"), py::kw_only(), py::arg("vector_size"), py::arg("sg"), py::arg("hs"), py::arg("negative"),
            py::arg("window"), py::arg("shrink_windows"), py::arg("cbow_mean"), py::arg("seed"), py::arg("sample"),
-           py::arg("ns_exponent"), "Allocates and initialises tables for words of the given counts.")
+           py::arg("ns_exponent"), py::arg("precision") = "float32",
+           "Allocates and initialises tables for words of the given counts.")
       .def("initialize", &Word2Vec::initialize, py::arg("seed"), "Random vectors, zero output tables.")
       .def(
           "set_vocabulary",

@@ -266,7 +266,7 @@ class Word2VecTrainer:
     The tables of a Word2Vec model; see convec.models.Word2Vec.
     """
     piece_alignment: typing.ClassVar[int] = 16384
-    def __init__(self, counts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], *, vector_size: int, sg: bool, hs: bool, negative: int, window: int, shrink_windows: bool, cbow_mean: bool, seed: int, sample: float, ns_exponent: float) -> None:
+    def __init__(self, counts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], *, vector_size: int, sg: bool, hs: bool, negative: int, window: int, shrink_windows: bool, cbow_mean: bool, seed: int, sample: float, ns_exponent: float, precision: str = 'float32') -> None:
         """
         Allocates and initialises tables for words of the given counts.
         """

@@ -46,8 +46,9 @@ Word2Vec model(bool sg, bool hs = false) {
 }
 
 double cosine(const Word2Vec& trained, std::int64_t a, std::int64_t b) {
-  const float* x = trained.vectors().get() + a * trained.row_stride();
-  const float* y = trained.vectors().get() + b * trained.row_stride();
+  const auto* vectors = static_cast<const float*>(trained.vectors().get());
+  const float* x = vectors + a * trained.row_stride();
+  const float* y = vectors + b * trained.row_stride();
   double xy = 0.0;
   double xx = 0.0;
   double yy = 0.0;
@@ -60,7 +61,7 @@ double cosine(const Word2Vec& trained, std::int64_t a, std::int64_t b) {
 }
 
 std::vector<float> table(const Word2Vec& trained) {
-  const float* data = trained.vectors().get();
+  const auto* data = static_cast<const float*>(trained.vectors().get());
   return {data, data + trained.vocabulary_size() * trained.row_stride()};
 }
 
@@ -163,12 +164,12 @@ TEST(progress_may_stop_training) {
 TEST(a_larger_vocabulary_keeps_its_rows) {
   Word2Vec trained = model(false);
   const std::vector<float> before = table(trained);
-  const std::shared_ptr<float> old = trained.vectors();
+  const std::shared_ptr<void> old = trained.vectors();
   trained.set_vocabulary(std::vector<std::int64_t>(words + 10, 100), 0.0, 0.75);
   CHECK_EQ(trained.vocabulary_size(), words + 10);
   const std::vector<float> after = table(trained);
   CHECK(std::equal(before.begin(), before.end(), after.begin()));
-  CHECK_EQ(old.get()[0], before[0]);
+  CHECK_EQ(*static_cast<const float*>(old.get()), before[0]);
 }
 
 TEST(what_is_refused) {

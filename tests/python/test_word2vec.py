@@ -161,7 +161,7 @@ def test_losses():
         ({"sg": 2}, ValueError, "sg is 2"),
         ({"min_count": -1}, ValueError, "min_count is -1"),
         ({"batch_words": 0}, ValueError, "batch_words is 0"),
-        ({"precision": "float16"}, ValueError, "'float32' only"),
+        ({"precision": "float64"}, ValueError, "must be 'float32' or 'float16'"),
         ({"progress": "maybe"}, ValueError, "progress is 'maybe'"),
         ({"hashfxn": None}, TypeError, "hashfxn is None"),
         ({"callbacks": [print]}, TypeError, "CallbackAny2Vec"),
@@ -1223,6 +1223,45 @@ def test_schedule():
     by_words = Schedule(0.5, 0.1, 4, total_examples=None, total_words=100)
     assert by_words.done(5, 25) == 0.25
     assert by_words.share(5, 50) == 2.0
+
+
+# ---- Precision ----
+
+
+def test_half_precision(tmp_path):
+    """wv holds a float32 copy, new after every epoch; what is put into wv is trained on; files hold float32."""
+    seen = []
+
+    class Watch(callbacks.CallbackAny2Vec):
+        def on_epoch_end(self, model):
+            seen.append(model.wv.vectors.copy())
+
+    corpus = datasets.load_text_sample()[:2000]
+    options = {"vector_size": 20, "sg": 1, "workers": 1, "seed": 3, "precision": "float16", "epochs": 2}
+    model = Word2Vec(corpus, callbacks=[Watch()], **options)
+    assert model.wv.vectors.dtype == np.float32
+    assert model.syn1neg.dtype == np.float16
+    assert len(seen) == 2
+    assert not np.array_equal(seen[0], seen[1])
+    assert np.array_equal(seen[1], model.wv.vectors)
+    assert np.array_equal(seen[1], seen[1].astype(np.float16))
+    wide = Word2Vec(corpus, **(options | {"precision": "float32"}))
+    cosine = (wide.wv.get_normed_vectors() * model.wv.get_normed_vectors()).sum(axis=1)
+    assert cosine.min() > 0.98  # the same draws, other roundings
+
+    path = str(tmp_path / "half.model")
+    model.save(path)
+    loaded = Word2Vec.load(path)
+    assert loaded.precision == "float16"
+    for each in (model, loaded):
+        each.wv.vectors[0] = 0.25
+        each.train(corpus, total_examples=len(corpus), epochs=1)
+    assert np.array_equal(loaded.wv.vectors, model.wv.vectors)
+    assert np.array_equal(loaded.syn1neg, model.syn1neg)
+    assert not np.array_equal(model.wv.vectors, seen[1])
+    half, single = model.estimate_memory(), wide.estimate_memory()
+    assert half["syn1neg"] * 2 == single["syn1neg"]
+    assert [word for word, _ in model.predict_output_word(["she", "was"], topn=2)]
 
 
 # ---- Quality ----

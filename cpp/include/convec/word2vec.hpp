@@ -14,6 +14,12 @@
 
 namespace convec {
 
+/// Element type of the tables. Arithmetic is float32 always.
+enum class Precision : std::uint8_t {
+  float32,
+  float16  ///< IEEE half precision: half the memory; updates are rounded to the nearest
+};
+
 /// The architecture and its numbers; names and defaults are gensim's. Fixed for the life of a model.
 struct Word2VecOptions {
   std::int64_t vector_size = 100;  ///< 1 to 65,536
@@ -24,6 +30,7 @@ struct Word2VecOptions {
   bool shrink_windows = true;      ///< each centre word draws its own window from 1 to `window`
   bool cbow_mean = true;           ///< CBOW: the mean of the context vectors; false: their sum
   std::uint64_t seed = 1;          ///< key of every random number
+  Precision precision = Precision::float32;
 };
 
 /// Called from the thread that called train(), with the words done (in this call) and the learning rate. May throw to
@@ -90,14 +97,15 @@ class CONVEC_API Word2Vec {
   /// @throws as the constructor; the model is as before then.
   void set_vocabulary(std::vector<std::int64_t> counts, double sample, double ns_exponent);
 
-  /// Floats from one row of a table to the next: vector_size rounded up to 16. The rest of a row is zero.
+  /// Numbers from one row of a table to the next: vector_size rounded up to 16. The rest of a row is zero.
   std::int64_t row_stride() const noexcept;
   /// Rows of the tables, 64-byte aligned: the words' vectors, the output vectors of negative sampling and those of
-  /// hierarchical softmax's inner nodes (null where not used). The memory lives as long as a copy of the pointer, but
-  /// is the model's only until set_vocabulary().
-  std::shared_ptr<float> vectors() const noexcept;
-  std::shared_ptr<float> syn1neg() const noexcept;
-  std::shared_ptr<float> syn1() const noexcept;
+  /// hierarchical softmax's inner nodes (null where not used); float, or half-precision numbers as std::uint16_t, by
+  /// options().precision. The memory lives as long as a copy of the pointer, but is the model's only until
+  /// set_vocabulary().
+  std::shared_ptr<void> vectors() const noexcept;
+  std::shared_ptr<void> syn1neg() const noexcept;
+  std::shared_ptr<void> syn1() const noexcept;
 
   /// Probability that an occurrence of each word survives sub-sampling, in units of 2^-32 (gensim's sample_int).
   const std::vector<std::uint32_t>& sample_thresholds() const noexcept;

@@ -24,7 +24,18 @@ struct Model {
   Tables tables;
 
   std::int64_t vocabulary_size() const noexcept { return static_cast<std::int64_t>(counts.size()); }
-  std::int64_t stride() const noexcept { return tables[vectors_table].stride(); }
+  // Bytes of a number.
+  std::int64_t number_size() const noexcept { return options.precision == Precision::float16 ? 2 : 4; }
+  // Numbers of a row, padding included.
+  std::int64_t row_size() const noexcept {
+    constexpr std::int64_t multiple = cpu::word2vec_row_multiple;
+    return (options.vector_size + multiple - 1) / multiple * multiple;
+  }
+  // Bytes from one row to the next.
+  std::int64_t stride() const noexcept { return row_size() * number_size(); }
+  const cpu::Word2VecRowKernels& kernels_of(const cpu::Word2VecKernels& kernels) const noexcept {
+    return options.precision == Precision::float16 ? kernels.float16 : kernels.float32;
+  }
 };
 
 // Negatives drawn for a segment: about 13 times `negative`, so that each is used about seven times where two words in
@@ -37,7 +48,9 @@ class BlockTrainer {
   BlockTrainer(const Model& model, const cpu::Word2VecKernels& kernels)
       : model_(model),
         kernels_(kernels),
-        scratch_(3 + model.options.negative, model.stride()),
+        row_kernels_(model.kernels_of(kernels)),
+        scratch_(static_cast<std::size_t>(3 * model.row_size())),
+        left_out_(model.options.negative, model.stride()),
         pool_(static_cast<std::size_t>(model.pool_size)),
         pool_rows_(static_cast<std::size_t>(model.pool_size)) {}
 
@@ -65,7 +78,7 @@ class BlockTrainer {
     windows.begin = begin_.data();
     windows.end = end_.data();
     windows.inputs = inputs_.data();
-    windows.stride = model_.stride();
+    windows.stride = model_.row_size();
     windows.ahead = o.window + windows_ahead;
     windows.alpha = alpha;
     windows.cbow_mean = o.cbow_mean;
@@ -83,7 +96,7 @@ class BlockTrainer {
       windows.output_begin = outputs.begin.data();
       windows.labels = outputs.labels.data();
       windows.weights = outputs.weights.data();
-      (o.sg ? kernels_.skip_gram : kernels_.cbow)(windows);
+      (o.sg ? row_kernels_.skip_gram : row_kernels_.cbow)(windows);
       first = last;
       last = next;
     }
@@ -96,7 +109,7 @@ class BlockTrainer {
 
   // The rows that the words of one segment are trained against, and what they are to be told there.
   struct Outputs {
-    std::vector<float*> rows;
+    std::vector<void*> rows;
     std::vector<float> labels;
     std::vector<float> weights;
     std::vector<std::int32_t> begin;
@@ -130,7 +143,7 @@ class BlockTrainer {
       auto at = index(outputs.begin[index(i - first)]);
       if (o.hs) at = add_path(word, rows, outputs, at);
       if (o.negative > 0) {
-        float* centre = rows.row(syn1neg_table, word);
+        void* centre = rows.row(syn1neg_table, word);
         if (!rows.is_hot(syn1neg_table, word)) prefetch(centre);
         add_negatives((position + offsets_[index(i)]) % segment_size, centre, outputs, at);
       }
@@ -139,8 +152,10 @@ class BlockTrainer {
   }
 
   // Into the second-level cache: the row is needed within some hundred windows.
-  void prefetch(const float* row) const {
-    for (std::int64_t k = 0; k < model_.stride(); k += cpu::word2vec_row_multiple) __builtin_prefetch(row + k, 1, 2);
+  void prefetch(const void* row) const {
+    constexpr std::int64_t cache_line = 64;
+    const auto* bytes = static_cast<const std::byte*>(row);
+    for (std::int64_t k = 0; k < model_.stride(); k += cache_line) __builtin_prefetch(bytes + k, 1, 2);
   }
 
   std::int64_t path_length(std::int32_t word) const {
@@ -164,7 +179,7 @@ class BlockTrainer {
     kernels_.draw_pool(o.seed, key, segment, model_.negatives.data(), model_.vocabulary_size(), model_.pool_size,
                        pool_.data());
     for (std::int64_t i = 0; i < pool_size; ++i) {
-      float* row = rows.row(syn1neg_table, pool_[index(i)]);
+      void* row = rows.row(syn1neg_table, pool_[index(i)]);
       pool_rows_[index(i)] = row;
       if (!rows.is_hot(syn1neg_table, pool_[index(i)])) prefetch(row);
     }
@@ -183,10 +198,10 @@ class BlockTrainer {
 
   // The centre word and its negatives. A sample equal to the centre word is left out (as in gensim), and equal samples
   // are one with their number as weight: kernels may not meet the same row twice.
-  void add_negatives(std::int64_t place, float* centre, Outputs& outputs, std::size_t at) {
+  void add_negatives(std::int64_t place, void* centre, Outputs& outputs, std::size_t at) {
     const std::int64_t negative = model_.options.negative;
-    float** drawn = &outputs.rows[at];
-    float* const* entries = &entries_[index(place * negative)];
+    void** drawn = &outputs.rows[at];
+    void* const* entries = &entries_[index(place * negative)];
     outputs.labels[at] = 1.0F;
     drawn[0] = centre;
     // The usual number is unrolled: this is done for every word.
@@ -199,17 +214,17 @@ class BlockTrainer {
       if (same == j) continue;
       if (same > 0) weights[same] += 1.0F;
       weights[j] = 0.0F;
-      drawn[j] = scratch_.row(2 + j);
+      drawn[j] = left_out_.row(j - 1);
     }
   }
 
   // Copies rows behind the first of `drawn`; true where one of them is there already.
-  static inline __attribute__((always_inline)) bool copy_and_compare(float* const* from, std::int64_t size,
-                                                                     float** drawn) {
+  static inline __attribute__((always_inline)) bool copy_and_compare(void* const* from, std::int64_t size,
+                                                                     void** drawn) {
     bool equal = false;
 #pragma GCC unroll 5
     for (std::int64_t j = 0; j < size; ++j) {
-      float* row = from[j];
+      void* row = from[j];
 #pragma GCC unroll 5
       for (std::int64_t i = 0; i <= j; ++i) equal |= drawn[i] == row;
       drawn[j + 1] = row;
@@ -219,16 +234,18 @@ class BlockTrainer {
 
   const Model& model_;
   const cpu::Word2VecKernels& kernels_;
-  Table scratch_;  // CBOW's three rows, and one for each sample that may be left out
+  const cpu::Word2VecRowKernels& row_kernels_;
+  std::vector<float> scratch_;  // of CBOW
+  Table left_out_;              // rows that stand for samples that are left out
   std::vector<std::int32_t> words_;
   std::vector<std::int32_t> offsets_;
   std::vector<std::int32_t> begin_;
   std::vector<std::int32_t> end_;
-  std::vector<float*> inputs_;
+  std::vector<void*> inputs_;
   Outputs outputs_[2];
   std::vector<std::int32_t> pool_;
-  std::vector<float*> pool_rows_;
-  std::vector<float*> entries_;
+  std::vector<void*> pool_rows_;
+  std::vector<void*> entries_;
   std::vector<std::uint32_t> strides_;
   std::vector<std::uint32_t> lap_offsets_;
 };

@@ -24,8 +24,9 @@ using Tables = std::array<Table, table_count>;
 class HogwildRows {
  public:
   // `hot` rows of each table get a copy; 0: none.
-  HogwildRows(const Tables& tables, std::int64_t hot, const cpu::Word2VecKernels& kernels, std::mutex& mutex)
-      : kernels_(kernels), mutex_(mutex) {
+  HogwildRows(const Tables& tables, std::int64_t hot, const cpu::Word2VecRowKernels& kernels, std::int64_t row_size,
+              std::mutex& mutex)
+      : kernels_(kernels), row_size_(row_size), mutex_(mutex) {
     for (std::size_t name = 0; name < table_count; ++name) {
       const Table& table = tables[name];
       Part& part = parts_[name];
@@ -41,12 +42,12 @@ class HogwildRows {
     merge();
   }
 
-  float* row(TableName name, std::int64_t index) const {
+  void* row(TableName name, std::int64_t index) const {
     const Part& part = parts_[name];
     const std::int64_t hot = index - part.hot_begin;
     const bool is_own = static_cast<std::uint64_t>(hot) < static_cast<std::uint64_t>(part.hot_size);
     // Without a branch: nobody can foretell how frequent the next word is.
-    float* const bases[] = {part.shared, part.own.data()};
+    std::byte* const bases[] = {part.shared, part.own.data()};
     return bases[is_own ? 1 : 0] + (is_own ? hot : index) * part.stride;
   }
 
@@ -61,13 +62,13 @@ class HogwildRows {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Part& part : parts_)
       if (part.hot_size > 0)
-        kernels_.merge_rows(part.hot_size * part.stride, 1.0F, part.shared + part.hot_begin * part.stride,
+        kernels_.merge_rows(part.hot_size * row_size_, 1.0F, part.shared + part.hot_begin * part.stride,
                             part.own.data(), part.base.data());
   }
 
  private:
   struct Part {
-    float* shared = nullptr;
+    std::byte* shared = nullptr;
     std::int64_t stride = 0;
     std::int64_t hot_begin = 0;
     std::int64_t hot_size = 0;
@@ -75,7 +76,8 @@ class HogwildRows {
     Table base;
   };
   std::array<Part, table_count> parts_;
-  const cpu::Word2VecKernels& kernels_;
+  const cpu::Word2VecRowKernels& kernels_;
+  std::int64_t row_size_;  // numbers
   std::mutex& mutex_;
 };
 
@@ -101,22 +103,22 @@ class RowUse {
 class SnapshotRows {
  public:
   // `often`: uses of a row by a shard that pull it the whole way.
-  SnapshotRows(const Tables& tables, const cpu::Word2VecKernels& kernels, std::int32_t often)
-      : tables_(tables), kernels_(kernels), often_(often) {
+  SnapshotRows(const Tables& tables, const cpu::Word2VecRowKernels& kernels, std::int64_t row_size, std::int32_t often)
+      : tables_(tables), kernels_(kernels), row_size_(row_size), often_(often) {
     for (std::size_t name = 0; name < table_count; ++name)
       slots_[name].assign(static_cast<std::size_t>(tables[name].rows()), -1);
     stride_ = tables[vectors_table].stride();
   }
 
-  float* row(TableName name, std::int64_t index) {
+  void* row(TableName name, std::int64_t index) {
     std::int32_t& slot = slots_[name][static_cast<std::size_t>(index)];
     if (slot < 0) {
       slot = static_cast<std::int32_t>(touched_.size());
       touched_.push_back({name, 0, index});
       const auto slab = static_cast<std::size_t>(slot) / rows_a_slab;
       if (slab == slabs_.size()) slabs_.emplace_back(2 * rows_a_slab, stride_);
-      const std::size_t bytes = static_cast<std::size_t>(stride_) * sizeof(float);
-      const float* shared = tables_[name].row(index);
+      const auto bytes = static_cast<std::size_t>(stride_);
+      const std::byte* shared = tables_[name].row(index);
       std::memcpy(own(slot), shared, bytes);
       std::memcpy(base(slot), shared, bytes);
     }
@@ -145,7 +147,7 @@ class SnapshotRows {
       if (touched.index % parts != part) continue;
       const RowUse::Count& count = use(touched.name, touched.index);
       const float often = std::min(1.0F, static_cast<float>(count.uses) / static_cast<float>(count.shards * often_));
-      kernels_.merge_rows(stride_, 1.0F / (1.0F + static_cast<float>(count.shards - 1) * often),
+      kernels_.merge_rows(row_size_, 1.0F / (1.0F + static_cast<float>(count.shards - 1) * often),
                           tables_[touched.name].row(touched.index), own(static_cast<std::int32_t>(slot)),
                           base(static_cast<std::int32_t>(slot)));
     }
@@ -168,16 +170,17 @@ class SnapshotRows {
     std::int64_t index;
   };
 
-  float* own(std::int32_t slot) const {
+  std::byte* own(std::int32_t slot) const {
     const auto number = static_cast<std::size_t>(slot);
     return slabs_[number / rows_a_slab].row(static_cast<std::int64_t>(number % rows_a_slab));
   }
-  float* base(std::int32_t slot) const { return own(slot) + static_cast<std::int64_t>(rows_a_slab) * stride_; }
+  std::byte* base(std::int32_t slot) const { return own(slot) + static_cast<std::int64_t>(rows_a_slab) * stride_; }
 
   const Tables& tables_;
-  const cpu::Word2VecKernels& kernels_;
+  const cpu::Word2VecRowKernels& kernels_;
+  std::int64_t row_size_;  // numbers
   std::int32_t often_;
-  std::int64_t stride_ = 0;
+  std::int64_t stride_ = 0;  // bytes
   std::array<std::vector<std::int32_t>, table_count> slots_;
   std::vector<Touched> touched_;
   std::vector<Table> slabs_;  // own rows, then base rows

@@ -1,6 +1,7 @@
 // A table of word vectors: rows padded to whole vectors, on huge pages where the system has them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -9,18 +10,18 @@ namespace convec::word2vec {
 class Table {
  public:
   Table() = default;
-  // Zeroed. Throws std::bad_alloc.
+  // Zeroed. `stride` is in bytes. Throws std::bad_alloc.
   Table(std::int64_t rows, std::int64_t stride);
 
-  float* data() const noexcept { return data_.get(); }
+  std::byte* data() const noexcept { return data_.get(); }
   // The same memory, which lives as long as a copy of the pointer.
-  const std::shared_ptr<float>& memory() const noexcept { return data_; }
-  float* row(std::int64_t index) const noexcept { return data_.get() + index * stride_; }
+  std::shared_ptr<void> memory() const noexcept { return data_; }
+  std::byte* row(std::int64_t index) const noexcept { return data_.get() + index * stride_; }
   std::int64_t rows() const noexcept { return rows_; }
   std::int64_t stride() const noexcept { return stride_; }
 
  private:
-  std::shared_ptr<float> data_;
+  std::shared_ptr<std::byte> data_;
   std::int64_t rows_ = 0;
   std::int64_t stride_ = 0;
 };

@@ -54,6 +54,7 @@ constexpr std::int32_t often_cbow = 128;
 
 // Bytes of frequent rows (of one table) that a thread copies.
 constexpr std::int64_t hot_bytes = std::int64_t{1024} * 1024;
+constexpr std::int64_t most_hot_rows = 2048;
 
 template <typename T>
 void check_range(T value, T least, T most, const char* name) {
@@ -231,13 +232,14 @@ Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& ker
   std::atomic<bool> stop{false};
   std::mutex merging;
   Word2VecResult result;
-  const std::int64_t row_bytes = model.stride() * static_cast<std::int64_t>(sizeof(float));
   const bool copies = workers > 1 && model.vocabulary_size() >= smallest_vocabulary_with_copies;
-  const std::int64_t hot = copies ? std::max<std::int64_t>(hot_bytes / row_bytes, 16) : 0;
+  const std::int64_t hot = copies ? std::min({std::max<std::int64_t>(hot_bytes / model.stride(), 16), most_hot_rows,
+                                              model.vocabulary_size() / 4})
+                                  : 0;
   const std::int64_t interval =
       std::min(words_between_merges, static_cast<std::int64_t>(occurrences_between_merges / largest_share(model)) + 1);
   run_team(workers, stop, [&](int worker) {
-    HogwildRows rows(model.tables, hot, kernels, merging);
+    HogwildRows rows(model.tables, hot, model.kernels_of(kernels), model.row_size(), merging);
     BlockTrainer<HogwildRows> trainer(model, kernels);
     std::int64_t trained = 0;
     std::int64_t merged = 0;
@@ -286,7 +288,9 @@ Word2VecResult train_deterministic(const Model& model, const cpu::Word2VecKernel
   };
   std::deque<Shard> shards;
   for (std::int64_t i = 0; i < std::min(blocks_a_round, blocks.count()); ++i)
-    shards.push_back({{model.tables, kernels, model.options.sg ? often_skip_gram : often_cbow}, {model, kernels}});
+    shards.push_back(
+        {{model.tables, model.kernels_of(kernels), model.row_size(), model.options.sg ? often_skip_gram : often_cbow},
+         {model, kernels}});
   RowUse use(model.tables);
   std::atomic<bool> stop{false};
   for (std::int64_t round = 0; round < blocks.count(); round += blocks_a_round) {
@@ -321,46 +325,70 @@ Word2VecResult train_deterministic(const Model& model, const cpu::Word2VecKernel
 }
 
 // Rows [first, rows) uniform in +-1/size, each a function of the seed and its number alone.
-void initialize_rows(const Table& table, std::int64_t first, std::int64_t size, std::uint64_t seed) {
+void initialize_rows(const Model& model, const Table& table, std::int64_t first, std::uint64_t seed) {
   constexpr std::uint64_t stream = 0x766563746F7273;  // apart from those of training
+  const std::int64_t size = model.options.vector_size;
   const double unit = 1.0 / (static_cast<double>(size) * 8388608.0);
+  const cpu::Word2VecRowKernels& kernels = model.kernels_of(cpu::kernels().word2vec);
   cpu::parallel_for_range(table.rows() - first, 256, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> numbers(static_cast<std::size_t>(model.row_size()));
     for (std::int64_t row = first + begin; row < first + end; ++row) {
-      float* to = table.row(row);
       for (std::int64_t k = 0; k < size; k += 4) {
         std::uint32_t random[4];
         philox::words(seed, (static_cast<std::uint64_t>(row) << 16U) + static_cast<std::uint64_t>(k / 4), stream,
                       random[0], random[1], random[2], random[3]);
         for (std::int64_t lane = 0; lane < std::min<std::int64_t>(4, size - k); ++lane) {
           const std::int32_t centred = static_cast<std::int32_t>(random[lane] >> 8U) - 8388608;
-          to[k + lane] = static_cast<float>(static_cast<double>(centred) * unit);
+          numbers[static_cast<std::size_t>(k + lane)] = static_cast<float>(static_cast<double>(centred) * unit);
         }
       }
+      kernels.write_row(model.row_size(), numbers.data(), table.row(row));
     }
   });
 }
 
+// A row in float32.
+class RowReader {
+ public:
+  explicit RowReader(const Model& model)
+      : model_(model),
+        kernels_(model.kernels_of(cpu::kernels().word2vec)),
+        numbers_(static_cast<std::size_t>(model.row_size())) {}
+
+  // Valid until the next call.
+  const std::vector<float>& operator()(TableName name, std::int64_t index) {
+    kernels_.read_row(model_.row_size(), model_.tables[name].row(index), numbers_.data());
+    return numbers_;
+  }
+
+ private:
+  const Model& model_;
+  const cpu::Word2VecRowKernels& kernels_;
+  std::vector<float> numbers_;
+};
+
 double log_sigmoid(double x) { return std::min(x, 0.0) - std::log1p(std::exp(-std::abs(x))); }
 
 // Log probability of `word`'s path given a vector.
-double score_path(const Model& model, std::int32_t word, const double* vector) {
+double score_path(const Model& model, std::int32_t word, const std::vector<double>& vector, RowReader& rows) {
   double total = 0.0;
   for (std::int64_t at = model.tree.begin[static_cast<std::size_t>(word)];
        at < model.tree.begin[static_cast<std::size_t>(word) + 1]; ++at) {
-    const float* node = model.tables[syn1_table].row(model.tree.points[static_cast<std::size_t>(at)]);
+    const std::vector<float>& node = rows(syn1_table, model.tree.points[static_cast<std::size_t>(at)]);
     double dot = 0.0;
-    for (std::int64_t k = 0; k < model.options.vector_size; ++k) dot += vector[k] * static_cast<double>(node[k]);
+    for (std::size_t k = 0; k < vector.size(); ++k) dot += vector[k] * static_cast<double>(node[k]);
     total += log_sigmoid(model.tree.codes[static_cast<std::size_t>(at)] == 0 ? dot : -dot);
   }
   return total;
 }
 
-double score_sentence(const Model& model, const std::int32_t* words, std::int64_t size, std::vector<double>& vector) {
+double score_sentence(const Model& model, const std::int32_t* words, std::int64_t size) {
   const Word2VecOptions& o = model.options;
+  std::vector<double> vector(static_cast<std::size_t>(o.vector_size));
+  RowReader rows(model);
   const auto add = [&](std::int32_t word, double scale) {
-    const float* row = model.tables[vectors_table].row(word);
-    for (std::int64_t k = 0; k < o.vector_size; ++k)
-      vector[static_cast<std::size_t>(k)] += scale * static_cast<double>(row[k]);
+    const std::vector<float>& row = rows(vectors_table, word);
+    for (std::size_t k = 0; k < vector.size(); ++k) vector[k] += scale * static_cast<double>(row[k]);
   };
   double total = 0.0;
   for (std::int64_t i = 0; i < size; ++i) {
@@ -371,9 +399,9 @@ double score_sentence(const Model& model, const std::int32_t* words, std::int64_
       if (c == i) continue;
       if (o.sg) vector.assign(vector.size(), 0.0);
       add(words[c], o.sg || !o.cbow_mean ? 1.0 : 1.0 / static_cast<double>(end - begin - 1));
-      if (o.sg) total += score_path(model, words[i], vector.data());
+      if (o.sg) total += score_path(model, words[i], vector, rows);
     }
-    if (!o.sg && end - begin > 1) total += score_path(model, words[i], vector.data());
+    if (!o.sg && end - begin > 1) total += score_path(model, words[i], vector, rows);
   }
   return total;
 }
@@ -403,9 +431,9 @@ std::int64_t Word2Vec::vocabulary_size() const noexcept { return impl_->model.vo
 
 void Word2Vec::initialize(std::uint64_t seed) {
   word2vec::Tables& tables = impl_->model.tables;
-  word2vec::initialize_rows(tables[word2vec::vectors_table], 0, options().vector_size, seed);
+  word2vec::initialize_rows(impl_->model, tables[word2vec::vectors_table], 0, seed);
   for (const word2vec::TableName name : {word2vec::syn1neg_table, word2vec::syn1_table})
-    std::fill_n(tables[name].data(), tables[name].rows() * tables[name].stride(), 0.0F);
+    std::fill_n(tables[name].data(), tables[name].rows() * tables[name].stride(), std::byte{0});
 }
 
 void Word2Vec::set_vocabulary(std::vector<std::int64_t> counts, double sample, double ns_exponent) {
@@ -413,8 +441,7 @@ void Word2Vec::set_vocabulary(std::vector<std::int64_t> counts, double sample, d
   word2vec::Model& model = impl_->model;
   const Word2VecOptions& o = model.options;
   const auto rows = static_cast<std::int64_t>(counts.size());
-  constexpr std::int64_t multiple = cpu::word2vec_row_multiple;
-  const std::int64_t stride = (o.vector_size + multiple - 1) / multiple * multiple;
+  const std::int64_t stride = model.stride();
   std::vector<std::uint32_t> thresholds = word2vec::sample_thresholds(counts, sample);
   std::vector<cpu::AliasEntry> negatives;
   word2vec::HuffmanTree tree;
@@ -426,7 +453,7 @@ void Word2Vec::set_vocabulary(std::vector<std::int64_t> counts, double sample, d
     tables[name] = word2vec::Table(rows, stride);
     const std::int64_t common = std::min(rows, model.tables[name].rows());
     std::copy_n(model.tables[name].data(), common * stride, tables[name].data());
-    if (name == word2vec::vectors_table) word2vec::initialize_rows(tables[name], common, o.vector_size, o.seed);
+    if (name == word2vec::vectors_table) word2vec::initialize_rows(model, tables[name], common, o.seed);
   }
   model.counts = std::move(counts);
   model.thresholds = std::move(thresholds);
@@ -435,14 +462,14 @@ void Word2Vec::set_vocabulary(std::vector<std::int64_t> counts, double sample, d
   model.tables = std::move(tables);
 }
 
-std::int64_t Word2Vec::row_stride() const noexcept { return impl_->model.stride(); }
-std::shared_ptr<float> Word2Vec::vectors() const noexcept {
+std::int64_t Word2Vec::row_stride() const noexcept { return impl_->model.row_size(); }
+std::shared_ptr<void> Word2Vec::vectors() const noexcept {
   return impl_->model.tables[word2vec::vectors_table].memory();
 }
-std::shared_ptr<float> Word2Vec::syn1neg() const noexcept {
+std::shared_ptr<void> Word2Vec::syn1neg() const noexcept {
   return impl_->model.tables[word2vec::syn1neg_table].memory();
 }
-std::shared_ptr<float> Word2Vec::syn1() const noexcept { return impl_->model.tables[word2vec::syn1_table].memory(); }
+std::shared_ptr<void> Word2Vec::syn1() const noexcept { return impl_->model.tables[word2vec::syn1_table].memory(); }
 
 const std::vector<std::uint32_t>& Word2Vec::sample_thresholds() const noexcept { return impl_->model.thresholds; }
 
@@ -479,10 +506,9 @@ std::vector<double> Word2Vec::score(const std::int32_t* tokens, std::int64_t siz
   }
   std::vector<double> scores(sentences.size());
   cpu::parallel_for(static_cast<std::int64_t>(sentences.size()), [&](std::int64_t i, int) {
-    std::vector<double> vector(static_cast<std::size_t>(model.options.vector_size));
     const word2vec::Block& sentence = sentences[static_cast<std::size_t>(i)];
     scores[static_cast<std::size_t>(i)] =
-        word2vec::score_sentence(model, tokens + sentence.begin, sentence.end - sentence.begin, vector);
+        word2vec::score_sentence(model, tokens + sentence.begin, sentence.end - sentence.begin);
   });
   return scores;
 }

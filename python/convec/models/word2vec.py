@@ -191,7 +191,8 @@ class Word2Vec:
         max_final_vocab: min_count is raised until at most so many words are left.
         shrink_windows: each word draws its window from 1 to ``window``, which weighs near words more.
         deterministic: the same vectors for a seed whatever the number of workers; slower with several.
-        precision: of the tables; ``'float32'``.
+        precision: of the tables in training, ``'float32'`` or ``'float16'``, which takes half the memory; ``wv`` holds
+            a float32 copy then. Arithmetic is float32 in either.
         progress: a progress line on stderr: True, False, or ``'auto'``: on a terminal, when log lines of level INFO are
             not asked for.
 
@@ -271,8 +272,8 @@ class Word2Vec:
         self.comment = comment
         self.shrink_windows = bool(shrink_windows)
         self.deterministic = bool(deterministic)
-        if precision != "float32":
-            raise ValueError(f"precision is {precision!r}, but this version of convec has 'float32' only")
+        if precision not in ("float32", "float16"):
+            raise ValueError(f"precision is {precision!r}, but must be 'float32' or 'float16'")
         self.precision = precision
         self.progress = check_progress(progress)
         self._check_objective()
@@ -613,9 +614,10 @@ class Word2Vec:
         """
         words = len(self.wv) if vocab_size is None else _integer("vocab_size", vocab_size, 0)
         report = {name: size for name, size in (report or {}).items() if name != "total"}
-        table = words * (-(-self.vector_size // 16) * 64)
+        numbers = words * (-(-self.vector_size // 16) * 16)
+        table = numbers * (2 if self.precision == "float16" else 4)
         report["vocab"] = words * (500 if self.hs else 300)
-        report["vectors"] = table
+        report["vectors"] = table + (4 * numbers if self.precision == "float16" else 0)
         if self.hs:
             report["syn1"] = table
         if self.negative:
@@ -672,6 +674,7 @@ class Word2Vec:
             "seed": self.seed,
             "sample": self.sample,
             "ns_exponent": self.ns_exponent,
+            "precision": self.precision,
         }
 
     def _make_trainer(self) -> None:
@@ -681,9 +684,12 @@ class Word2Vec:
         self._trained_with = architecture
 
     def _attach(self) -> None:
-        """Lets ``wv`` look at the trainer's own table."""
+        """Lets ``wv`` look at the trainer's own table, or at a float32 copy of it."""
         assert self._trainer is not None
-        self.wv.vectors = self._trainer.vectors
+        table = self._trainer.vectors
+        if table.dtype != np.float32:
+            table = np.ascontiguousarray(table, np.float32)
+        self.wv.vectors = table
         self.wv.norms = None
 
     def _keep_vectors(self) -> None:
@@ -954,8 +960,10 @@ class Word2Vec:
                 result = run(epoch)
             finally:
                 self.min_alpha_yet_reached = report.alpha
+                if self.precision == "float16":
+                    self._attach()  # to a new copy
+                self.wv.norms = None
             report.end_epoch(epoch, result)
-            self.wv.norms = None
             self._compare_totals(epoch, result, totals)
             self.epochs_trained += 1
             trained += result.trained_words
@@ -1116,7 +1124,8 @@ class Word2Vec:
                 _refuse_arguments("save", {name: None}, {})
         path = model_file.check_path("fname_or_handle", fname_or_handle)
         self.add_lifecycle_event("saving", fname_or_handle=path)
-        model_file.save(path, self._parameters(), self.wv, self._tables())
+        tables = {name: np.asarray(table, np.float32) for name, table in self._tables().items()}
+        model_file.save(path, self._parameters(), self.wv, tables)
         logger.info("saved %s to %s", type(self).__name__, path)
 
     @classmethod

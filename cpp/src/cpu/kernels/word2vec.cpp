@@ -1,5 +1,6 @@
 #include "cpu/kernels/word2vec.hpp"
 
+#include <cstddef>
 #include <type_traits>
 
 #include "cpu/kernels/math.hpp"
@@ -98,6 +99,69 @@ void draw_laps(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, st
 }
 
 // ---- Updates --------------------------------------------------------------------------------------------------
+
+// Rows hold float32 or, as bits, IEEE half-precision numbers; arithmetic is float32 always.
+using Half = std::uint16_t;
+
+CONVEC_INLINE Vec load_row(const float* p) { return vec_load(p); }
+CONVEC_INLINE void store_row(float* p, Vec v) { vec_store(p, v); }
+
+#if defined(__AVX512F__)
+
+CONVEC_INLINE Vec load_row(const Half* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+CONVEC_INLINE void store_row(Half* p, Vec v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#elif defined(__AVX2__)
+
+CONVEC_INLINE Vec load_row(const Half* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+CONVEC_INLINE void store_row(Half* p, Vec v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#else
+
+CONVEC_INLINE Vec load_row(const Half* p) {
+  VecInt bits;
+  for (int lane = 0; lane < vec_width; ++lane) bits[lane] = p[lane];
+  const VecInt magnitude = bits & vec_set_int(0x7FFF);
+  const VecInt exponent = magnitude & vec_set_int(0x7C00);
+  // Normal numbers get float32's bias; subnormal ones are whole multiples of 2^-24.
+  const VecInt normal = (magnitude << 13) + vec_set_int(0x38000000);
+  const VecInt special = (magnitude << 13) | vec_set_int(0x7F800000);
+  const Vec tiny = vec_mul(__builtin_convertvector(magnitude, Vec), vec_set(5.9604645e-8F));
+  const VecInt number = exponent == vec_set_int(0x7C00) ? special
+                        : exponent == vec_set_int(0)    ? vec_bits(tiny)
+                                                        : normal;
+  return vec_from_bits(number | ((bits & vec_set_int(0x8000)) << 16));
+}
+// Rounds to the nearest, ties to even, as the instruction.
+CONVEC_INLINE void store_row(Half* p, Vec v) {
+  const VecInt bits = vec_bits(v);
+  const VecInt magnitude = bits & vec_set_int(INT32_MAX);
+  const VecInt rounded = magnitude + vec_set_int(0xFFF) + ((magnitude >> 13) & vec_set_int(1));
+  const VecInt normal = (rounded - vec_set_int(0x38000000)) >> 13;
+  // Adding 1/2 leaves multiples of 2^-24 in the low bits.
+  const VecInt tiny = vec_bits(vec_add(vec_from_bits(magnitude), vec_set(0.5F))) - vec_set_int(0x3F000000);
+  const VecInt infinite = vec_set_int(0x7C00) | ((magnitude > vec_set_int(0x7F800000)) & vec_set_int(0x200));
+  const VecInt number = magnitude >= vec_set_int(0x47800000)  ? infinite
+                        : magnitude < vec_set_int(0x38800000) ? tiny
+                                                              : normal;
+  const VecInt half = number | ((bits >> 16) & vec_set_int(0x8000));
+  for (int lane = 0; lane < vec_width; ++lane) p[lane] = static_cast<Half>(half[lane]);
+}
+
+#endif
+
+template <typename T>
+CONVEC_INLINE T* row_at(void* row, std::int64_t k) {
+  return static_cast<T*>(row) + k;
+}
 
 constexpr int most_outputs = 8;    // of a group, trained together
 constexpr int most_contexts = 32;  // of a window, trained together
@@ -221,8 +285,8 @@ CONVEC_INLINE Vec gradient(Vec dot, const Group& group, int part) {
 
 // Dot products of `count` (1 or 2) input rows with P output rows, and from them what the rows are to change by:
 // gradients[c * 8 + o]. The dot products go to `products` where it is not null.
-template <int P, int count>
-CONVEC_INLINE void gradients_of(float* const* outputs, float* const* inputs, std::int64_t stride, const Group& group,
+template <typename Out, typename In, int P, int count>
+CONVEC_INLINE void gradients_of(void* const* outputs, void* const* inputs, std::int64_t stride, const Group& group,
                                 float* products, float* gradients) {
   Vec sums[count][most_outputs];
 #pragma GCC unroll 2
@@ -232,10 +296,10 @@ CONVEC_INLINE void gradients_of(float* const* outputs, float* const* inputs, std
   for (std::int64_t k = 0; k < stride; k += vec_width) {
     Vec x[count];
 #pragma GCC unroll 2
-    for (int c = 0; c < count; ++c) x[c] = vec_load(inputs[c] + k);
+    for (int c = 0; c < count; ++c) x[c] = load_row(row_at<In>(inputs[c], k));
 #pragma GCC unroll 8
     for (int o = 0; o < P; ++o) {
-      const Vec y = vec_load(outputs[o] + k);
+      const Vec y = load_row(row_at<Out>(outputs[o], k));
 #pragma GCC unroll 2
       for (int c = 0; c < count; ++c) sums[c][o] = vec_fma(x[c], y, sums[c][o]);
     }
@@ -296,8 +360,8 @@ CONVEC_INLINE double loss_of(const float* products, std::int64_t contexts, int o
 }
 
 // One chunk of `V` vectors of the rows: what changes in the contexts is added at once, in the outputs at the end.
-template <int P, int V>
-CONVEC_INLINE void skip_gram_update(float* const* outputs, float* const* inputs, std::int64_t contexts,
+template <typename T, int P, int V>
+CONVEC_INLINE void skip_gram_update(void* const* outputs, void* const* inputs, std::int64_t contexts,
                                     const float* gradients, std::int64_t k) {
   Vec y[V][P];
   Vec change[V][P];
@@ -305,15 +369,15 @@ CONVEC_INLINE void skip_gram_update(float* const* outputs, float* const* inputs,
   for (int o = 0; o < P; ++o)
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) {
-      y[v][o] = vec_load(outputs[o] + k + v * vec_width);
+      y[v][o] = load_row(row_at<T>(outputs[o], k + v * vec_width));
       change[v][o] = vec_zero();
     }
   for (std::int64_t i = 0; i < contexts; ++i) {
-    float* row = inputs[i] + k;
+    T* row = row_at<T>(inputs[i], k);
     Vec x[V];
     Vec sum[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) sum[v] = x[v] = vec_load(row + v * vec_width);
+    for (int v = 0; v < V; ++v) sum[v] = x[v] = load_row(row + v * vec_width);
 #pragma GCC unroll 8
     for (int o = 0; o < P; ++o) {
       const Vec g = vec_set(gradients[i * most_outputs + o]);
@@ -324,66 +388,66 @@ CONVEC_INLINE void skip_gram_update(float* const* outputs, float* const* inputs,
       }
     }
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) vec_store(row + v * vec_width, sum[v]);
+    for (int v = 0; v < V; ++v) store_row(row + v * vec_width, sum[v]);
   }
 #pragma GCC unroll 8
   for (int o = 0; o < P; ++o)
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) vec_store(outputs[o] + k + v * vec_width, vec_add(y[v][o], change[v][o]));
+    for (int v = 0; v < V; ++v) store_row(row_at<T>(outputs[o], k + v * vec_width), vec_add(y[v][o], change[v][o]));
 }
 
 // The words of a window, or some of them, and what they are to change by.
 struct Contexts {
   alignas(64) float gradients[values_size];
-  float* rows[most_contexts];
+  void* rows[most_contexts];
   std::int64_t count;
 };
 
 // What a window and P outputs are to change by.
-template <int P>
+template <typename T, int P>
 CONVEC_INLINE void skip_gram_gradients(const Word2VecWindows& w, std::int32_t first, Contexts& contexts) {
-  float* const* outputs = w.outputs + first;
+  void* const* outputs = w.outputs + first;
   const Group group = group_of<P>(w, first);
   alignas(64) float products[values_size];
   const bool wants_loss = w.loss != nullptr;
   std::int64_t c = 0;
   for (; c + context_pair <= contexts.count; c += context_pair)
-    gradients_of<P, context_pair>(outputs, contexts.rows + c, w.stride, group,
-                                  wants_loss ? products + c * most_outputs : nullptr,
-                                  contexts.gradients + c * most_outputs);
+    gradients_of<T, T, P, context_pair>(outputs, contexts.rows + c, w.stride, group,
+                                        wants_loss ? products + c * most_outputs : nullptr,
+                                        contexts.gradients + c * most_outputs);
   if (c < contexts.count)
-    gradients_of<P, 1>(outputs, contexts.rows + c, w.stride, group, wants_loss ? products + c * most_outputs : nullptr,
-                       contexts.gradients + c * most_outputs);
+    gradients_of<T, T, P, 1>(outputs, contexts.rows + c, w.stride, group,
+                             wants_loss ? products + c * most_outputs : nullptr, contexts.gradients + c * most_outputs);
   if (wants_loss) *w.loss += loss_of(products, contexts.count, P, w.labels + first, w.weights + first);
 }
 
-template <int P>
+template <typename T, int P>
 CONVEC_INLINE void skip_gram_updates(const Word2VecWindows& w, std::int32_t first, const Contexts& contexts) {
-  float* const* outputs = w.outputs + first;
+  void* const* outputs = w.outputs + first;
   std::int64_t k = 0;
 #if defined(__AVX512F__)
   // Two vectors at a time share the broadcasts, where there are registers for it.
   if (P <= 6)
     for (; k + 2 * vec_width <= w.stride; k += 2 * vec_width)
-      skip_gram_update<P, 2>(outputs, contexts.rows, contexts.count, contexts.gradients, k);
+      skip_gram_update<T, P, 2>(outputs, contexts.rows, contexts.count, contexts.gradients, k);
 #endif
   for (; k < w.stride; k += vec_width)
-    skip_gram_update<P, 1>(outputs, contexts.rows, contexts.count, contexts.gradients, k);
+    skip_gram_update<T, P, 1>(outputs, contexts.rows, contexts.count, contexts.gradients, k);
 }
 
-template <int P>
+template <typename T, int P>
 void skip_gram_group(const Word2VecWindows& w, std::int32_t first, Contexts& contexts) {
-  skip_gram_gradients<P>(w, first, contexts);
-  skip_gram_updates<P>(w, first, contexts);
+  skip_gram_gradients<T, P>(w, first, contexts);
+  skip_gram_updates<T, P>(w, first, contexts);
 }
 
 // Two windows at once, so that one's dot products are formed while the other waits for its sigmoids.
-template <int P>
+template <typename T, int P>
 void skip_gram_pair(const Word2VecWindows& w, std::int32_t first_a, Contexts& a, std::int32_t first_b, Contexts& b) {
-  skip_gram_gradients<P>(w, first_a, a);
-  skip_gram_gradients<P>(w, first_b, b);
-  skip_gram_updates<P>(w, first_a, a);
-  skip_gram_updates<P>(w, first_b, b);
+  skip_gram_gradients<T, P>(w, first_a, a);
+  skip_gram_gradients<T, P>(w, first_b, b);
+  skip_gram_updates<T, P>(w, first_a, a);
+  skip_gram_updates<T, P>(w, first_b, b);
 }
 
 // The mean (or sum) of a window's context vectors, and what it is to change by.
@@ -407,6 +471,7 @@ CONVEC_INLINE void for_tiles(std::int64_t stride, const Run& run) {
   }
 }
 
+template <typename T>
 CONVEC_INLINE void cbow_mean(const Word2VecWindows& w, std::int64_t i, const Mean& mean) {
   const Vec scale = vec_set(w.cbow_mean ? inverse_count(w, i) : 1.0F);
   for_tiles(w.stride, [&](auto tile, std::int64_t k) {
@@ -416,24 +481,26 @@ CONVEC_INLINE void cbow_mean(const Word2VecWindows& w, std::int64_t i, const Mea
     for (int v = 0; v < V; ++v) sum[v] = vec_zero();
     for (std::int64_t c = w.begin[i]; c < w.end[i]; ++c) {
       if (c == i) continue;
-      const float* row = w.inputs[c] + k;
+      const T* row = row_at<T>(w.inputs[c], k);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[v] = vec_add(sum[v], vec_load(row + v * vec_width));
+      for (int v = 0; v < V; ++v) sum[v] = vec_add(sum[v], load_row(row + v * vec_width));
     }
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) vec_store(mean.values + k + v * vec_width, vec_mul(sum[v], scale));
   });
 }
 
-template <int P>
+template <typename T, int P>
 CONVEC_INLINE void cbow_gradients(const Word2VecWindows& w, std::int32_t first, Mean& mean) {
   alignas(64) float products[2 * most_outputs];
-  gradients_of<P, 1>(w.outputs + first, &mean.values, w.stride, group_of<P>(w, first),
-                     w.loss != nullptr ? products : nullptr, mean.gradients);
+  void* values = mean.values;
+  gradients_of<T, float, P, 1>(w.outputs + first, &values, w.stride, group_of<P>(w, first),
+                               w.loss != nullptr ? products : nullptr, mean.gradients);
   if (w.loss != nullptr) *w.loss += loss_of(products, 1, P, w.labels + first, w.weights + first);
 }
 
 // Adds mean.delta to the context vectors: as in gensim, the sum's change is divided over the words, the mean's is not.
+template <typename T>
 CONVEC_INLINE void cbow_add(const Word2VecWindows& w, std::int64_t i, const Mean& mean) {
   const Vec share = vec_set(w.cbow_mean ? 1.0F : inverse_count(w, i));
   for_tiles(w.stride, [&](auto tile, std::int64_t k) {
@@ -443,9 +510,9 @@ CONVEC_INLINE void cbow_add(const Word2VecWindows& w, std::int64_t i, const Mean
     for (int v = 0; v < V; ++v) delta[v] = vec_mul(vec_load(mean.delta + k + v * vec_width), share);
     for (std::int64_t c = w.begin[i]; c < w.end[i]; ++c) {
       if (c == i) continue;
-      float* row = w.inputs[c] + k;
+      T* row = row_at<T>(w.inputs[c], k);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) vec_store(row + v * vec_width, vec_add(vec_load(row + v * vec_width), delta[v]));
+      for (int v = 0; v < V; ++v) store_row(row + v * vec_width, vec_add(load_row(row + v * vec_width), delta[v]));
     }
   });
 }
@@ -457,9 +524,9 @@ CONVEC_INLINE void broadcast_gradients(const Mean& mean, Vec (&g)[P]) {
 }
 
 // Updates P outputs, and puts by how much the mean is to change into mean.delta, or adds it there.
-template <int P, bool adds>
+template <typename T, int P, bool adds>
 CONVEC_INLINE void cbow_updates(const Word2VecWindows& w, std::int32_t first, const Mean& mean) {
-  float* const* outputs = w.outputs + first;
+  void* const* outputs = w.outputs + first;
   Vec g[P];
   broadcast_gradients(mean, g);
   for (std::int64_t k = 0; k < w.stride; k += vec_width) {
@@ -467,37 +534,42 @@ CONVEC_INLINE void cbow_updates(const Word2VecWindows& w, std::int32_t first, co
     Vec sum = adds ? vec_load(mean.delta + k) : vec_zero();
 #pragma GCC unroll 8
     for (int o = 0; o < P; ++o) {
-      const Vec y = vec_load(outputs[o] + k);
+      T* row = row_at<T>(outputs[o], k);
+      const Vec y = load_row(row);
       sum = vec_fma(g[o], y, sum);
-      vec_store(outputs[o] + k, vec_fma(g[o], x, y));
+      store_row(row, vec_fma(g[o], x, y));
     }
     vec_store(mean.delta + k, sum);
   }
 }
 
 // Two windows at once, as skip_gram_pair.
-template <int P>
+template <typename T, int P>
 void cbow_pair(const Word2VecWindows& w, std::int64_t i, std::int32_t first_i, Mean& mean_i, std::int64_t j,
                std::int32_t first_j, Mean& mean_j) {
-  cbow_mean(w, i, mean_i);
-  cbow_gradients<P>(w, first_i, mean_i);
-  cbow_mean(w, j, mean_j);
-  cbow_gradients<P>(w, first_j, mean_j);
-  cbow_updates<P, false>(w, first_i, mean_i);
-  cbow_add(w, i, mean_i);
-  cbow_updates<P, false>(w, first_j, mean_j);
-  cbow_add(w, j, mean_j);
+  cbow_mean<T>(w, i, mean_i);
+  cbow_gradients<T, P>(w, first_i, mean_i);
+  cbow_mean<T>(w, j, mean_j);
+  cbow_gradients<T, P>(w, first_j, mean_j);
+  cbow_updates<T, P, false>(w, first_i, mean_i);
+  cbow_add<T>(w, i, mean_i);
+  cbow_updates<T, P, false>(w, first_j, mean_j);
+  cbow_add<T>(w, j, mean_j);
 }
 
 // One of several groups of outputs: adds what is to change in the mean to mean.delta.
-template <int P>
+template <typename T, int P>
 void cbow_group(const Word2VecWindows& w, std::int32_t first, Mean& mean) {
-  cbow_gradients<P>(w, first, mean);
-  cbow_updates<P, true>(w, first, mean);
+  cbow_gradients<T, P>(w, first, mean);
+  cbow_updates<T, P, true>(w, first, mean);
 }
 
-void prefetch_row(const float* row, std::int64_t stride) {
-  for (std::int64_t k = 0; k < stride; k += 16) __builtin_prefetch(row + k, 1, 3);
+template <typename T>
+void prefetch_row(const void* row, std::int64_t stride) {
+  constexpr std::int64_t cache_line = 64;
+  const auto* bytes = static_cast<const std::byte*>(row);
+  for (std::int64_t k = 0; k < stride * static_cast<std::int64_t>(sizeof(T)); k += cache_line)
+    __builtin_prefetch(bytes + k, 1, 3);
 }
 
 // Calls run(first output, size) for groups of nearly equal size that cover outputs [first, last).
@@ -523,13 +595,14 @@ CONVEC_INLINE std::int64_t take_contexts(const Word2VecWindows& w, std::int64_t 
 }
 
 // The window of centre word i, in parts where it or its outputs are many.
+template <typename T>
 void skip_gram_window(const Word2VecWindows& w, std::int64_t i, Contexts& contexts) {
   for (std::int64_t next = w.begin[i]; next < w.end[i];) {
     next = take_contexts(w, i, next, contexts);
     if (contexts.count == 0) return;
     for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1],
                [&](std::int32_t first, std::int32_t size) {
-#define CONVEC_CALL(P) skip_gram_group<P>(w, first, contexts)
+#define CONVEC_CALL(P) skip_gram_group<T, P>(w, first, contexts)
                  CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
                });
@@ -538,17 +611,17 @@ void skip_gram_window(const Word2VecWindows& w, std::int64_t i, Contexts& contex
 
 // Works through the two halves of a stretch side by side (their windows have few words in common): pair(i, first output
 // of i, j, first output of j, outputs of each) where both have few outputs, else one(i).
-template <typename Pair, typename One>
+template <typename T, typename Pair, typename One>
 CONVEC_INLINE void for_pairs(const Word2VecWindows& w, const Pair& pair, const One& one) {
   const std::int64_t half = (w.last - w.first + 1) / 2;
   for (std::int64_t i = w.first; i < w.first + half; ++i) {
     const std::int64_t j = i + half;
-    if (i + w.ahead < w.words) prefetch_row(w.inputs[i + w.ahead], w.stride);
+    if (i + w.ahead < w.words) prefetch_row<T>(w.inputs[i + w.ahead], w.stride);
     if (j >= w.last) {
       one(i);
       break;
     }
-    if (j + w.ahead < w.words) prefetch_row(w.inputs[j + w.ahead], w.stride);
+    if (j + w.ahead < w.words) prefetch_row<T>(w.inputs[j + w.ahead], w.stride);
     const std::int32_t first_i = w.output_begin[i - w.first];
     const std::int32_t first_j = w.output_begin[j - w.first];
     const std::int32_t size_i = w.output_begin[i - w.first + 1] - first_i;
@@ -560,62 +633,82 @@ CONVEC_INLINE void for_pairs(const Word2VecWindows& w, const Pair& pair, const O
   }
 }
 
+template <typename T>
 void skip_gram(const Word2VecWindows& w) {
   Contexts a;
   Contexts b;
-  for_pairs(
+  for_pairs<T>(
       w,
       [&](std::int64_t i, std::int32_t first_i, std::int64_t j, std::int32_t first_j, std::int32_t size) {
         if (take_contexts(w, i, w.begin[i], a) < w.end[i] || take_contexts(w, j, w.begin[j], b) < w.end[j])
           return false;
-#define CONVEC_CALL(P) skip_gram_pair<P>(w, first_i, a, first_j, b)
+#define CONVEC_CALL(P) skip_gram_pair<T, P>(w, first_i, a, first_j, b)
         CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
         return true;
       },
-      [&](std::int64_t i) { skip_gram_window(w, i, a); });
+      [&](std::int64_t i) { skip_gram_window<T>(w, i, a); });
 }
 
+template <typename T>
 void cbow_window(const Word2VecWindows& w, std::int64_t i, Mean& mean) {
   if (w.end[i] - w.begin[i] < 2) return;
-  cbow_mean(w, i, mean);
+  cbow_mean<T>(w, i, mean);
   for (std::int64_t k = 0; k < w.stride; k += vec_width) vec_store(mean.delta + k, vec_zero());
   for_groups(w.output_begin[i - w.first], w.output_begin[i - w.first + 1], [&](std::int32_t first, std::int32_t size) {
-#define CONVEC_CALL(P) cbow_group<P>(w, first, mean)
+#define CONVEC_CALL(P) cbow_group<T, P>(w, first, mean)
     CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
   });
-  cbow_add(w, i, mean);
+  cbow_add<T>(w, i, mean);
 }
 
+template <typename T>
 void cbow(const Word2VecWindows& w) {
   Mean a;
   Mean b;
   a.values = w.scratch;
   a.delta = b.delta = w.scratch + w.stride;
   b.values = w.scratch + 2 * w.stride;
-  for_pairs(
+  for_pairs<T>(
       w,
       [&](std::int64_t i, std::int32_t first_i, std::int64_t j, std::int32_t first_j, std::int32_t size) {
         if (w.end[i] - w.begin[i] < 2 || w.end[j] - w.begin[j] < 2) return false;
-#define CONVEC_CALL(P) cbow_pair<P>(w, i, first_i, a, j, first_j, b)
+#define CONVEC_CALL(P) cbow_pair<T, P>(w, i, first_i, a, j, first_j, b)
         CONVEC_BY_SIZE(size, CONVEC_CALL)
 #undef CONVEC_CALL
         return true;
       },
-      [&](std::int64_t i) { cbow_window(w, i, a); });
+      [&](std::int64_t i) { cbow_window<T>(w, i, a); });
 }
 
 #undef CONVEC_BY_SIZE
 
-void merge_rows(std::int64_t size, float share, float* shared, float* own, float* base) {
+template <typename T>
+void merge_rows(std::int64_t size, float share, void* shared, void* own, void* base) {
   const Vec factor = vec_set(share);
   for (std::int64_t i = 0; i < size; i += vec_width) {
-    const Vec merged = vec_fma(factor, vec_sub(vec_load(own + i), vec_load(base + i)), vec_load(shared + i));
-    vec_store(shared + i, merged);
-    vec_store(own + i, merged);
-    vec_store(base + i, merged);
+    const Vec change = vec_sub(load_row(row_at<T>(own, i)), load_row(row_at<T>(base, i)));
+    const Vec merged = vec_fma(factor, change, load_row(row_at<T>(shared, i)));
+    store_row(row_at<T>(shared, i), merged);
+    store_row(row_at<T>(own, i), merged);
+    store_row(row_at<T>(base, i), merged);
   }
+}
+
+template <typename T>
+void read_row(std::int64_t size, const void* row, float* to) {
+  for (std::int64_t i = 0; i < size; i += vec_width) vec_store(to + i, load_row(static_cast<const T*>(row) + i));
+}
+
+template <typename T>
+void write_row(std::int64_t size, const float* from, void* row) {
+  for (std::int64_t i = 0; i < size; i += vec_width) store_row(row_at<T>(row, i), vec_load(from + i));
+}
+
+template <typename T>
+Word2VecRowKernels row_kernels() {
+  return {skip_gram<T>, cbow<T>, merge_rows<T>, read_row<T>, write_row<T>};
 }
 
 }  // namespace
@@ -624,9 +717,8 @@ void fill_word2vec(Word2VecKernels& kernels) {
   kernels.draw_text = draw_text;
   kernels.draw_pool = draw_pool;
   kernels.draw_laps = draw_laps;
-  kernels.skip_gram = skip_gram;
-  kernels.cbow = cbow;
-  kernels.merge_rows = merge_rows;
+  kernels.float32 = row_kernels<float>();
+  kernels.float16 = row_kernels<Half>();
 }
 
 }  // namespace convec::cpu::CONVEC_ISA_NAMESPACE

@@ -5,7 +5,7 @@
 
 namespace convec::cpu {
 
-// Rows are padded to a multiple of this many floats, and the padding is zero.
+// Rows are padded to a multiple of this many numbers, and the padding is zero.
 constexpr int word2vec_row_multiple = 16;
 
 // The words at as many consecutive positions share a pool of negatives: an epoch's text is cut into such segments.
@@ -40,17 +40,27 @@ struct Word2VecWindows {
   std::int64_t words;        // kept words of the block
   const std::int32_t* begin;
   const std::int32_t* end;
-  float* const* inputs;              // row of each kept word of the block
-  float* const* outputs;             // rows that centre word i is trained against: [output_begin[i - first],
+  void* const* inputs;               // row of each kept word of the block
+  void* const* outputs;              // rows that centre word i is trained against: [output_begin[i - first],
   const std::int32_t* output_begin;  // output_begin[i - first + 1])
   const float* labels;               // of each output: 1 or 0
   const float* weights;              // of each output: 1, 0 (left out), or the number of equal samples
-  std::int64_t stride;               // floats a row
+  std::int64_t stride;               // numbers a row
   std::int64_t ahead;                // inputs[i + ahead] is fetched early
   float alpha;
   bool cbow_mean;
   float* scratch;  // CBOW: 3 * stride floats
   double* loss;    // null: not wanted; else added to
+};
+
+// Kernels for rows of one element type. Sizes are in numbers and multiples of word2vec_row_multiple.
+struct Word2VecRowKernels {
+  void (*skip_gram)(const Word2VecWindows&);
+  void (*cbow)(const Word2VecWindows&);
+  // shared += share * (own - base); own = base = shared.
+  void (*merge_rows)(std::int64_t size, float share, void* shared, void* own, void* base);
+  void (*read_row)(std::int64_t size, const void* row, float* to);
+  void (*write_row)(std::int64_t size, const float* from, void* row);
 };
 
 struct Word2VecKernels {
@@ -63,10 +73,8 @@ struct Word2VecKernels {
   // pool[(k * strides[l] + offsets[l]) & (size - 1)].
   void (*draw_laps)(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, std::int32_t laps,
                     std::uint32_t* strides, std::uint32_t* offsets);
-  void (*skip_gram)(const Word2VecWindows&);
-  void (*cbow)(const Word2VecWindows&);
-  // shared += share * (own - base); own = base = shared.
-  void (*merge_rows)(std::int64_t size, float share, float* shared, float* own, float* base);
+  Word2VecRowKernels float32;
+  Word2VecRowKernels float16;
 };
 
 }  // namespace convec::cpu
