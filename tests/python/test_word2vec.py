@@ -1283,3 +1283,34 @@ def test_neighbours_in_real_text_make_sense(sg):
     random = np.random.default_rng(0).integers(0, len(model.wv), (2000, 2))
     unit = model.wv.get_normed_vectors()
     assert abs(np.einsum("ij,ij->i", unit[random[:, 0]], unit[random[:, 1]]).mean()) < 0.7
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells the peak of memory by /proc")
+def test_memory_of_training_from_a_file(tmp_path: Path) -> None:
+    """Two tables, 4 bytes a word, and what counting needs for each different word: no second copy of the text."""
+    program = f"""
+        from pathlib import Path
+        from convec.models import Word2Vec
+
+        def peak():
+            return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+        path = Path({str(tmp_path / "text.txt")!r})
+        words = [f"word{{number}}" for number in range(50_000)]
+        text = "".join(" ".join(words[begin : begin + 20]) + "\\n" for begin in range(0, len(words), 20))
+        with path.open("w") as file:
+            for _ in range(100):
+                file.write(text)
+        before = peak()
+        model = Word2Vec(
+            corpus_file=path, vector_size=16, window=1, negative=1, min_count=1, sample=0, workers=2, epochs=1
+        )
+        allowed = 2 * len(model.wv) * 64 + 4 * (model.corpus_total_words + model.corpus_count)
+        print(peak() - before - allowed)
+    """
+    environment = {**os.environ, "CONVEC_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, env=environment, check=True
+    )
+    # 36 MB where this was written; 50 before counting gave back what it needs no more. A copy of the ids has 21.
+    assert int(done.stdout) < 44e6, done.stdout

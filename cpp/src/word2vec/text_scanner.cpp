@@ -1,16 +1,14 @@
 #include "word2vec/text_scanner.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <limits>
-#include <new>
 
 #include <convec/error.hpp>
 
 #include "cpu/thread_pool.hpp"
+#include "word2vec/system_memory.hpp"
 #include "word2vec/text_file.hpp"
 #include "word2vec/tokenizer.hpp"
 #include "word2vec/word_table.hpp"
@@ -27,8 +25,8 @@ constexpr std::int64_t fed_bytes = 16 * piece_bytes;
 constexpr std::int64_t usual_overhang = 512;
 constexpr std::int64_t tokens_of_list_piece = 32768;
 constexpr std::size_t most_workers = 1024;
-// Ids of about twenty pieces.
-constexpr std::int64_t block_ids = 1024 * 1024;
+// Ids of about five pieces.
+constexpr std::int64_t block_ids = 256 * 1024;
 
 void check(const TextOptions& options) {
   if (options.max_sentence_length < 1)
@@ -45,14 +43,11 @@ std::int64_t sentences_of(std::int64_t words, std::int64_t max_sentence_length) 
 
 }  // namespace
 
-IdBlock::IdBlock(std::int64_t capacity) : capacity_(capacity) {
-  void* memory = ::mmap(nullptr, static_cast<std::size_t>(capacity) * sizeof(std::int32_t), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  ids_ = static_cast<std::int32_t*>(memory);
-}
+IdBlock::IdBlock(std::int64_t capacity)
+    : ids_(static_cast<std::int32_t*>(system_allocate(static_cast<std::size_t>(capacity) * sizeof(std::int32_t)))),
+      capacity_(capacity) {}
 
-IdBlock::~IdBlock() { ::munmap(ids_, static_cast<std::size_t>(capacity_) * sizeof(std::int32_t)); }
+IdBlock::~IdBlock() { system_free(ids_, static_cast<std::size_t>(capacity_) * sizeof(std::int32_t)); }
 
 struct TextScanner::Worker {
   std::vector<char> text;
@@ -87,6 +82,7 @@ TextScanner::Worker& TextScanner::worker(int index) {
 // sees of a word is its first of all.
 template <typename Work>
 void TextScanner::for_pieces(std::int64_t count, Work&& work) {
+  before_identify();
   if (sequential()) {
     for (std::int64_t number = 0; number < count; ++number) work(number, 0);
     return;
@@ -308,6 +304,7 @@ void TextScanner::close_sentence(std::int64_t max_sentence_length) {
   const Token token{0, line_end};
   std::vector<std::int32_t>& ids = worker(0).ids;
   ids.resize(std::max<std::size_t>(ids.size(), 1));
+  before_identify();
   identify(0, "", &token, 1, position_, max_sentence_length, ids.data());
   if (wants_ids()) pieces[0].ids = worker(0).keep(1, 1);
   take_text(pieces);

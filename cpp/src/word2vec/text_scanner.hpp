@@ -82,6 +82,8 @@ class TextScanner {
  protected:
   // One thread at a time, pieces in order.
   virtual bool sequential() const noexcept { return false; }
+  // Called before workers call identify().
+  virtual void before_identify() {}
   // Writes the ids of tokens; called by many workers at once, each with pieces in the order of the text.
   virtual void identify(int worker, const char* text, const Token* tokens, int count, std::int64_t position,
                         std::int64_t max_sentence_length, std::int32_t* ids) = 0;

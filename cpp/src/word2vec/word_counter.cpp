@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <iterator>
+#include <limits>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <convec/corpus.hpp>
@@ -31,7 +34,7 @@ constexpr std::int64_t pieces_encoded_at_once = 128;
 // Calls act(slot) for each word of a table whose hash is in the part.
 template <typename Act>
 void for_part(const WordTable& table, std::size_t part, Act&& act) {
-  const std::vector<WordTable::Slot>& slots = table.slots();
+  const WordTable::Slots& slots = table.slots();
   const std::size_t share = slots.size() / parts;
   const std::size_t end = (part + 1) * share;
   // Words that found their own slots taken lie beyond the end, up to the first free slot.
@@ -45,22 +48,54 @@ void for_part(const WordTable& table, std::size_t part, Act&& act) {
   }
 }
 
+// A word of all tables, seen in the first that has it.
 struct Entry {
   std::int64_t count;
   std::int64_t first;
   const WordTable* table;
   const WordTable::Slot* slot;
+
+  std::string_view word() const noexcept { return table->word(*slot); }
 };
 
 bool by_appearance(const Entry& a, const Entry& b) { return a.first < b.first; }
 bool by_count(const Entry& a, const Entry& b) { return a.count != b.count ? a.count > b.count : a.first < b.first; }
 
-// All tables as one.
+// All tables as one. Entries refer to the tables' slots: valid until one of them changes.
 struct Merged {
-  std::vector<WordTable> tables;
-  // For each worker's own ids: the part, and the id in its table.
+  std::vector<std::vector<Entry>> entries;  // by part
+  // For each worker's own ids: the part, and the place in its entries.
   std::vector<std::vector<std::uint32_t>> places;
   std::int64_t words = 0;
+};
+
+// The places of a part's entries by their words: open addressing, at most half of the slots taken.
+class PlaceTable {
+ public:
+  explicit PlaceTable(std::size_t most_words) {
+    std::size_t capacity = 16;
+    while (capacity < 2 * most_words) capacity *= 2;
+    slots_.resize(capacity, free_place);
+    mask_ = capacity - 1;
+  }
+
+  // The place of a word among `entries`, to which it is added, without a count, where it is new.
+  std::uint32_t place_of(const WordTable& table, const WordTable::Slot& slot, std::vector<Entry>& entries) {
+    // The leading bits are those of the part.
+    for (std::size_t at = WordTable::hash_of(slot) & mask_;; at = (at + 1) & mask_) {
+      if (slots_[at] == free_place) {
+        slots_[at] = static_cast<std::uint32_t>(entries.size());
+        entries.push_back({0, std::numeric_limits<std::int64_t>::max(), &table, &slot});
+        return slots_[at];
+      }
+      if (entries[slots_[at]].word() == table.word(slot)) return slots_[at];
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t free_place = 0xFFFFFFFFU;
+  std::vector<std::uint32_t> slots_;
+  std::size_t mask_ = 0;
 };
 
 }  // namespace
@@ -77,6 +112,7 @@ struct WordCounter::Impl final : word2vec::TextScanner {
   bool sequential() const noexcept override { return options.max_vocab_size > 0; }
   bool wants_ids() const noexcept override { return keeping; }
 
+  void before_identify() override { forget_merged(); }
   void identify(int worker, const char* text, const Token* tokens, int count, std::int64_t position,
                 std::int64_t max_sentence_length, std::int32_t* ids) override {
     std::unique_ptr<WordTable>& table = tables[static_cast<std::size_t>(worker)];
@@ -101,8 +137,6 @@ struct WordCounter::Impl final : word2vec::TextScanner {
   }
 
   void take(std::vector<Piece>& pieces) override {
-    merged.reset();
-    ordered.clear();
     if (!keeping) return;
     for (Piece& piece : pieces) {
       kept_bytes += piece.ids.bytes();
@@ -114,10 +148,16 @@ struct WordCounter::Impl final : word2vec::TextScanner {
     kept.shrink_to_fit();
   }
 
+  void forget_merged() {
+    merged.reset();
+    ordered = {};
+  }
+
   void prune(WordTable& table) {
     table.keep_if([this](std::string_view word, std::int64_t count) {
       return options.prune_rule ? options.prune_rule(word, count, min_reduce) : count >= min_reduce;
     });
+    forget_merged();  // the rule may have asked for words
     ++min_reduce;
   }
 
@@ -127,38 +167,39 @@ struct WordCounter::Impl final : word2vec::TextScanner {
     result->places.resize(tables.size());
     for (std::size_t worker = 0; worker < tables.size(); ++worker)
       if (tables[worker]) result->places[worker].resize(static_cast<std::size_t>(tables[worker]->size()));
-    result->tables.assign(parts, WordTable(0, part_bits));
+    result->entries.resize(parts);
     cpu::parallel_for(parts, [&](std::int64_t index, int) {
       const auto part = static_cast<std::size_t>(index);
-      WordTable& merged_table = result->tables[part];
+      std::size_t most = 0;
+      for (const std::unique_ptr<WordTable>& table : tables)
+        if (table) for_part(*table, part, [&](const WordTable::Slot&) { ++most; });
+      std::vector<Entry> entries;
+      PlaceTable known(most);
       for (std::size_t worker = 0; worker < tables.size(); ++worker) {
         if (!tables[worker]) continue;
         const WordTable& table = *tables[worker];
         for_part(table, part, [&](const WordTable::Slot& slot) {
-          const auto id =
-              static_cast<std::uint32_t>(merged_table.add(table.word(slot), slot.count, table.first(slot.id)));
-          result->places[worker][static_cast<std::size_t>(slot.id)] = static_cast<std::uint32_t>(part << id_bits) | id;
+          const std::uint32_t place = known.place_of(table, slot, entries);
+          entries[place].count += slot.count;
+          entries[place].first = std::min(entries[place].first, table.first(slot.id));
+          result->places[worker][static_cast<std::size_t>(slot.id)] =
+              static_cast<std::uint32_t>(part << id_bits) | place;
         });
       }
+      result->entries[part] = std::vector<Entry>(entries.begin(), entries.end());  // without the room to grow
     });
-    for (const WordTable& table : result->tables) result->words += table.size();
+    for (const std::vector<Entry>& entries : result->entries)
+      result->words += static_cast<std::int64_t>(entries.size());
     merged = std::move(result);
     return *merged;
   }
 
   // The words that occur at least so often, in no order.
   std::vector<Entry> entries(std::int64_t min_count) const {
-    const Merged& all = merge();
-    std::vector<std::vector<Entry>> found(parts);
-    cpu::parallel_for(parts, [&](std::int64_t index, int) {
-      const auto part = static_cast<std::size_t>(index);
-      const WordTable& table = all.tables[part];
-      for (const WordTable::Slot& slot : table.slots())
-        if (slot.size != WordTable::free_size && slot.count >= min_count)
-          found[part].push_back({slot.count, table.first(slot.id), &table, &slot});
-    });
     std::vector<Entry> list;
-    for (const std::vector<Entry>& some : found) list.insert(list.end(), some.begin(), some.end());
+    for (const std::vector<Entry>& entries : merge().entries)
+      std::copy_if(entries.begin(), entries.end(), std::back_inserter(list),
+                   [min_count](const Entry& entry) { return entry.count >= min_count; });
     return list;
   }
 
@@ -177,13 +218,11 @@ struct WordCounter::Impl final : word2vec::TextScanner {
     std::vector<std::int64_t> known(parts);
     cpu::parallel_for(parts, [&](std::int64_t index, int) {
       const auto part = static_cast<std::size_t>(index);
-      const WordTable& table = all.tables[part];
-      ids[part].resize(static_cast<std::size_t>(table.size()));
-      for (const WordTable::Slot& slot : table.slots()) {
-        if (slot.size == WordTable::free_size) continue;
-        const std::int32_t id = vocabulary.find(table.word(slot));
-        ids[part][static_cast<std::size_t>(slot.id)] = id < 0 ? word2vec::absent_id : id;
-        if (id >= 0) known[part] += slot.count;
+      ids[part].reserve(all.entries[part].size());
+      for (const Entry& entry : all.entries[part]) {
+        const std::int32_t id = vocabulary.find(entry.word());
+        ids[part].push_back(id < 0 ? word2vec::absent_id : id);
+        if (id >= 0) known[part] += entry.count;
       }
     });
     known_words = std::accumulate(known.begin(), known.end(), std::int64_t{0});
@@ -232,7 +271,7 @@ std::int64_t WordCounter::min_reduce() const noexcept { return impl_->min_reduce
 std::vector<std::string_view> WordCounter::words() const {
   std::vector<std::string_view> words;
   words.reserve(impl_->by_first().size());
-  for (const Entry& entry : impl_->by_first()) words.push_back(entry.table->word(*entry.slot));
+  for (const Entry& entry : impl_->by_first()) words.push_back(entry.word());
   return words;
 }
 
@@ -259,7 +298,7 @@ Vocabulary WordCounter::vocabulary(const VocabularyOptions& options) const {
   std::vector<Entry> list = impl_->entries(effective_min_count(options));
   std::sort(list.begin(), list.end(), options.sorted ? by_count : by_appearance);
   const auto impl = std::make_shared<Vocabulary::Impl>(list.size());
-  for (const Entry& entry : list) impl->add(entry.table->word(*entry.slot), entry.count);
+  for (const Entry& entry : list) impl->add(entry.word(), entry.count);
   return Vocabulary(impl);
 }
 
@@ -275,6 +314,7 @@ Corpus WordCounter::corpus(const Vocabulary& vocabulary, const CorpusOptions& op
         "corpus() has been called); read the text again with a CorpusEncoder");
   std::int64_t known_words = 0;
   const IdMaps maps = impl.maps_to(vocabulary, known_words);
+  impl.forget_merged();  // made again if somebody asks; its memory is wanted for the corpus
   word2vec::Encoding encoding(options);
   encoding.reserve(known_words + impl.sentences());
   const auto count = static_cast<std::int64_t>(impl.kept.size());

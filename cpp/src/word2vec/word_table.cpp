@@ -122,9 +122,7 @@ struct WordTable::Key {
   }
 };
 
-WordTable::WordTable(std::size_t expected_words, unsigned common_bits) : common_bits_(common_bits) {
-  make_room(expected_words);
-}
+WordTable::WordTable(std::size_t expected_words) { make_room(expected_words); }
 
 std::uint64_t WordTable::hash_of(const Slot& slot) noexcept {
   return slot.size > short_size ? slot.key[0] : hash_short(slot.key[0], slot.key[1], slot.size);
@@ -141,7 +139,7 @@ void WordTable::make_room(std::size_t words) {
   if (wanted <= slots_.size()) return;
   std::size_t capacity = std::max(slots_.size() * 2, least_slots);
   while (capacity < wanted) capacity *= 2;
-  std::vector<Slot> old(capacity);
+  Slots old(capacity);
   old.swap(slots_);
   mask_ = capacity - 1;
   shift_ = static_cast<unsigned>(64 - __builtin_ctzll(capacity));

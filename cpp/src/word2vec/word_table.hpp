@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "word2vec/system_memory.hpp"
 #include "word2vec/tokens.hpp"
 
 namespace convec::word2vec {
@@ -30,8 +31,7 @@ class WordTable {
     std::int32_t id = 0;
   };
 
-  // `common_bits`: so many leading bits of the hashes are the same for all words that will come.
-  explicit WordTable(std::size_t expected_words = 0, unsigned common_bits = 0);
+  explicit WordTable(std::size_t expected_words = 0);
 
   std::int64_t size() const noexcept { return static_cast<std::int64_t>(first_.size()); }
 
@@ -47,9 +47,10 @@ class WordTable {
   // Adds `count` to the word, first seen at `first`; its id.
   std::int32_t add(std::string_view word, std::int64_t count, std::int64_t first);
 
+  using Slots = std::vector<Slot, SystemAllocator<Slot>>;
   // All slots: those of free_size are free. A word's place is given by the leading bits of its hash, so words whose
   // hashes begin alike lie together.
-  const std::vector<Slot>& slots() const noexcept { return slots_; }
+  const Slots& slots() const noexcept { return slots_; }
   // Views a short word's bytes in the slot itself: valid until the table changes.
   std::string_view word(const Slot& slot) const noexcept;
   static std::uint64_t hash_of(const Slot& slot) noexcept;
@@ -65,16 +66,13 @@ class WordTable {
   template <bool inserting, typename Table, typename Act>
   static void visit(Table& table, const char* text, const Token* tokens, int count, std::int32_t* ids, Act&& act);
   void make_room(std::size_t words);
-  std::size_t home(std::uint64_t hash) const noexcept {
-    return static_cast<std::size_t>((hash << common_bits_) >> shift_);
-  }
+  std::size_t home(std::uint64_t hash) const noexcept { return static_cast<std::size_t>(hash >> shift_); }
   bool matches(const Slot& slot, const Key& key) const noexcept;
   std::int32_t insert(Slot& slot, const Key& key, std::int64_t first);
 
-  std::vector<Slot> slots_;
+  Slots slots_;
   std::size_t mask_ = 0;
   unsigned shift_ = 0;
-  unsigned common_bits_ = 0;
   std::vector<std::int64_t> first_;
   std::vector<char> bytes_;  // long words
 };

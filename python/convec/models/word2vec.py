@@ -566,7 +566,9 @@ class Word2Vec:
             vocabulary = select_vocabulary(
                 counter, min_count=self.effective_min_count, sorted_vocab=by_count, trim_rule=trim_rule
             )
-            return vocabulary.words(), vocabulary.counts(), len(counter), int(counter.counts().sum())
+            # Where nothing was pruned all words are counted; the counts of all are memory that training could use.
+            total = counter.raw_words if counter.min_reduce == 1 else int(counter.counts().sum())
+            return vocabulary.words(), vocabulary.counts(), len(counter), total
         raw = self.raw_vocab
         counts = np.fromiter(raw.values(), np.int64, len(raw))
         self.effective_min_count = min_count
