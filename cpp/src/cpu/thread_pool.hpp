@@ -10,7 +10,8 @@ namespace convec::cpu {
 // Runs task(index, worker) for every index in [0, count), on the pool when it is free, else (a region is already
 // running, from this thread or another) on the calling thread alone. Which worker runs which task is unspecified:
 // tasks must write disjoint memory and sum in an order of their own, so that results do not depend on threads.
-// `task` must not throw. Denormals are flushed to zero inside. worker is in [0, max_workers()).
+// A task may throw: tasks that have not begun are then left out, and the first exception is thrown once all workers
+// have stopped. Denormals are flushed to zero inside. worker is in [0, num_threads()), 0 on the calling thread.
 using TaskFunction = void (*)(void* closure, std::int64_t index, int worker);
 void run_parallel(std::int64_t count, TaskFunction function, void* closure);
 
