@@ -202,11 +202,15 @@ TEST(ids_above_the_limit_live_in_a_file) {
     options.memory_limit = limit;
     CorpusEncoder encoder(vocabulary, options);
     encoder.feed(text);
-    const Corpus spilled = encoder.finish();
-    CHECK(spilled.spilled());
-    CHECK(ids_of(spilled) == ids_of(in_memory));
-    const Corpus copy = spilled;
-    CHECK_EQ(copy.tokens(), spilled.tokens());
+    Corpus copy;
+    {
+      const Corpus spilled = encoder.finish();
+      CHECK(spilled.spilled());
+      CHECK(ids_of(spilled) == ids_of(in_memory));
+      copy = spilled;
+      CHECK_EQ(copy.tokens(), spilled.tokens());
+    }
+    CHECK(ids_of(copy) == ids_of(in_memory));
   }
   CorpusOptions nowhere;
   nowhere.memory_limit = 0;

@@ -59,7 +59,7 @@ TEST(a_table_is_a_map) {
 TEST(more_than_2_to_the_31_ids_are_stored) {
   // The file is sparse: only what is written takes space.
   IdStore store(0, "");
-  const std::int64_t many = (std::int64_t{1} << 31U) + 10;
+  constexpr std::int64_t many = 2147483648 + 10;
   store.extend(many);
   store.extend(many);
   const std::vector<std::int32_t> ids = {1, 2, 3};
