@@ -31,6 +31,9 @@ function(convec_add_isa_kernels target)
   if(CONVEC_SANITIZE MATCHES "thread")
     # The threads of Word2Vec change shared rows without locks on purpose (Hogwild), whole vectors at a time.
     set_source_files_properties(src/cpu/kernels/word2vec.cpp PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread)
+  elseif(CONVEC_SANITIZE)
+    # Its unrolled loops, checked at every access, take the optimiser minutes.
+    set_source_files_properties(src/cpu/kernels/word2vec.cpp PROPERTIES COMPILE_OPTIONS -O0)
   endif()
   foreach(level IN LISTS CONVEC_ISA_LEVELS)
     set(objects convec_kernels_${level})
