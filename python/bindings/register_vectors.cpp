@@ -138,23 +138,39 @@ py::tuple nearest(const py::object& vectors, const py::object& norms, const py::
   return py::make_tuple(rows, values);
 }
 
+// The arguments of a search by products of similarities, and the arrays that keep their memory alive.
+struct ProductQuery {
+  ProductQuery(const py::object& vectors, const py::object& norm_object, const py::object& positive_object,
+               const py::object& negative_object)
+      : array(as_array(vectors, "vectors")),
+        positive_array(as_array(positive_object, "positive")),
+        negative_array(as_array(negative_object, "negative")),
+        table(table_of(array)),
+        norms(norms_of(norm_object, table, norm_array)),
+        positive_count(queries_of(positive_array, table, "positive", positive)),
+        negative_count(queries_of(negative_array, table, "negative", negative)) {}
+
+  py::array array;
+  py::array positive_array;
+  py::array negative_array;
+  py::array norm_array;
+  VectorTable table;
+  const float* norms;
+  const float* positive = nullptr;
+  const float* negative = nullptr;
+  int64_t positive_count;
+  int64_t negative_count;
+};
+
 py::array multiplicative(const py::object& vectors, const py::object& norms, const py::object& positive,
                          const py::object& negative) {
-  const py::array array = as_array(vectors, "vectors");
-  const py::array positive_array = as_array(positive, "positive");
-  const py::array negative_array = as_array(negative, "negative");
-  const VectorTable table = table_of(array);
-  py::array norm_array;
-  const float* norm_data = norms_of(norms, table, norm_array);
-  const float* positive_data = nullptr;
-  const float* negative_data = nullptr;
-  const int64_t positive_count = queries_of(positive_array, table, "positive", positive_data);
-  const int64_t negative_count = queries_of(negative_array, table, "negative", negative_data);
-  py::array_t<float> result = empty({table.rows});
+  const ProductQuery query(vectors, norms, positive, negative);
+  py::array_t<float> result = empty({query.table.rows});
   float* data = result.mutable_data();
   {
     const py::gil_scoped_release release;
-    multiplicative_similarities(table, norm_data, positive_data, positive_count, negative_data, negative_count, data);
+    multiplicative_similarities(query.table, query.norms, query.positive, query.positive_count, query.negative,
+                                query.negative_count, data);
   }
   return result;
 }
@@ -162,16 +178,7 @@ py::array multiplicative(const py::object& vectors, const py::object& norms, con
 py::tuple nearest_by_product(const py::object& vectors, const py::object& norms, const py::object& positive,
                              const py::object& negative, int64_t topn, int64_t begin, int64_t end,
                              const std::vector<int64_t>& excluded) {
-  const py::array array = as_array(vectors, "vectors");
-  const py::array positive_array = as_array(positive, "positive");
-  const py::array negative_array = as_array(negative, "negative");
-  const VectorTable table = table_of(array);
-  py::array norm_array;
-  const float* norm_data = norms_of(norms, table, norm_array);
-  const float* positive_data = nullptr;
-  const float* negative_data = nullptr;
-  const int64_t positive_count = queries_of(positive_array, table, "positive", positive_data);
-  const int64_t negative_count = queries_of(negative_array, table, "negative", negative_data);
+  const ProductQuery query(vectors, norms, positive, negative);
   const Search search(topn, begin, end, {excluded}, 1);
   const int64_t width = std::max<int64_t>(0, search.options.topn);
   py::array_t<int64_t> rows(width);
@@ -180,8 +187,8 @@ py::tuple nearest_by_product(const py::object& vectors, const py::object& norms,
   float* value_data = values.mutable_data();
   {
     const py::gil_scoped_release release;
-    nearest_multiplicative(table, norm_data, positive_data, positive_count, negative_data, negative_count,
-                           search.options, row_data, value_data);
+    nearest_multiplicative(query.table, query.norms, query.positive, query.positive_count, query.negative,
+                           query.negative_count, search.options, row_data, value_data);
   }
   return py::make_tuple(rows, values);
 }
