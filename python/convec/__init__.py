@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from convec.layers import Input
     from convec.models import KeyedVectors, Sequential, Word2Vec
-    from convec.saving import export_onnx, load_model
+    from convec.saving import export_onnx, import_onnx, load_model
 
 _SUBMODULES = frozenset(
     {
@@ -65,6 +65,7 @@ _ATTRIBUTES = {
     "Sequential": "convec.models",
     "Word2Vec": "convec.models",
     "export_onnx": "convec.saving",
+    "import_onnx": "convec.saving",
     "load_model": "convec.saving",
     **dict.fromkeys(
         (
@@ -98,6 +99,7 @@ __all__ = [
     "datasets",
     "detected_isa",
     "export_onnx",
+    "import_onnx",
     "initializers",
     "layers",
     "load_model",

@@ -40,6 +40,10 @@ X64 = X.astype(np.float64)
 # The layer, and what it makes of X with the weights w.
 COMPUTED: dict[str, tuple[Any, Any]] = {
     "conv2d": (lambda: layers.Conv2D(3, 3), lambda w: conv2d(w)),
+    "conv2d, pixels": (
+        lambda: layers.Conv2D(3, (3, 2), padding=((1, 0), [2, 1])),
+        lambda w: conv2d(w, padding=((1, 0), (2, 1))),
+    ),
     "conv2d, same": (lambda: layers.Conv2D(3, (3, 2), padding="SAME"), lambda w: conv2d(w, padding="same")),
     "conv2d, strides": (lambda: layers.Conv2D(3, 2, strides=[2, 1]), lambda w: conv2d(w, strides=(2, 1))),
     "conv2d, dilation": (lambda: layers.Conv2D(3, 2, dilation_rate=2), lambda w: conv2d(w, dilation=2)),
@@ -268,6 +272,8 @@ def test_names_count_up() -> None:
         (lambda: layers.Conv2D(2, 3, dilation_rate=-1), ValueError, "dilation_rate is -1"),
         (lambda: layers.Conv2D(2, 3, padding="full"), ValueError, "padding is 'full'"),
         (lambda: layers.Conv2D(2, 3, padding=1), ValueError, "padding is 1"),
+        (lambda: layers.Conv2D(2, 3, padding=((1, 1), (1, -1))), ValueError, "padding is .*pixels"),
+        (lambda: layers.MaxPooling2D(2, padding=((1, 1), 1)), ValueError, "padding is .*pixels"),
         (lambda: layers.Conv2D(3, 3, groups=2), ValueError, "groups=2"),
         (lambda: layers.Conv2D(3, 3, data_format="channels_first"), ValueError, "data_format is 'channels_first'"),
         (lambda: layers.Conv2D(3, 3, colour=1), TypeError, "Conv2D has no argument 'colour'"),

@@ -54,6 +54,12 @@ MODELS: dict[str, Any] = {
         layers.BatchNormalization(scale=False),
         layers.Softmax(),
     ],
+    "pads": lambda: [
+        convec.Input((9, 10, 4)),
+        layers.Conv2D(6, 3, strides=2, padding=((1, 0), (2, 1)), activation="selu"),
+        layers.MaxPooling2D(2, padding=((0, 1), (1, 1))),
+        layers.AveragePooling2D(3, strides=1, padding=((1, 2), (0, 1))),
+    ],
     "images out": lambda: [convec.Input((6, 5, 2)), layers.Conv2D(3, 3, padding="same"), layers.Softmax()],
     "global max": lambda: [convec.Input((6, 5, 2)), layers.Conv2D(3, 2), layers.GlobalMaxPooling2D(), layers.Dense(2)],
     "dense on images": lambda: [
@@ -84,15 +90,26 @@ def test_onnxruntime_computes_the_same(tmp_path: Path, name: str) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_opencv_computes_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_opencv_computes_the_same(tmp_path: Path, name: str) -> None:
     cv2 = pytest.importorskip("cv2")
-    model = trained(Sequential(MODELS["cnn"]()))
+    model = trained(Sequential(MODELS[name]()))
     path = tmp_path / "model.onnx"
     export_onnx(model, path)
-    x = RNG.normal(size=(1, 28, 28, 1)).astype(np.float32)
+    x = RNG.normal(size=(1, *model.input_shape[1:])).astype(np.float32)
     network = cv2.dnn.readNetFromONNX(str(path))
     network.setInput(x)
     np.testing.assert_allclose(network.forward(), model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_exported_can_be_imported(tmp_path: Path, name: str) -> None:
+    model = trained(Sequential(MODELS[name]()))
+    path = tmp_path / "model.onnx"
+    export_onnx(model, path)
+    again = convec.import_onnx(path)
+    x = RNG.normal(size=(3, *model.input_shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(again.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
 
 
 def test_an_unbuilt_model_is_refused(tmp_path: Path) -> None:

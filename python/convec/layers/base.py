@@ -57,11 +57,15 @@ def channels_last(data_format: str | None) -> str:
     return "channels_last"
 
 
-def same_or_valid(padding: Any) -> str:
-    """Checks a layer's padding."""
-    if not isinstance(padding, str) or padding.lower() not in ("valid", "same"):
-        raise ValueError(f"padding is {padding!r}, but must be 'valid' or 'same'")
-    return padding.lower()
+def window_padding(padding: Any) -> str | tuple[tuple[int, int], tuple[int, int]]:
+    """Checks a layer's padding: 'valid', 'same' or pixels, ((top, bottom), (left, right))."""
+    if isinstance(padding, str) and padding.lower() in ("valid", "same"):
+        return padding.lower()
+    if isinstance(padding, (tuple, list)) and len(padding) == 2:
+        pixels = [tuple(side) if isinstance(side, (tuple, list)) else () for side in padding]
+        if all(len(side) == 2 and all(type(count) is int and count >= 0 for count in side) for side in pixels):
+            return (pixels[0][0], pixels[0][1]), (pixels[1][0], pixels[1][1])
+    raise ValueError(f"padding is {padding!r}, but must be 'valid', 'same' or pixels, ((top, bottom), (left, right))")
 
 
 def _sample_shape(arguments: dict[str, Any]) -> Shape | None:

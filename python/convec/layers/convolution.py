@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convec import activations, initializers
-from convec.layers.base import WeightedLayer, channels_last, pair, positive, same_or_valid
+from convec.layers.base import WeightedLayer, channels_last, pair, positive, window_padding
 
 
 def with_activation(entry: dict[str, Any], activation: str) -> list[dict[str, Any]]:
@@ -22,7 +22,8 @@ class Conv2D(WeightedLayer):
         filters: number of output channels.
         kernel_size: rows and columns of a filter.
         strides: rows and columns between two outputs.
-        padding: 'valid' (none) or 'same' (output = input / strides, rounded up).
+        padding: 'valid' (none), 'same' (output = input / strides, rounded up), or pixels of zeros,
+            ``((top, bottom), (left, right))``, which Keras has not.
         data_format: 'channels_last' or None.
         dilation_rate: rows and columns between two taps of a filter.
         groups: input channels and filters are split into that many groups.
@@ -39,7 +40,7 @@ class Conv2D(WeightedLayer):
         filters: int,
         kernel_size: int | tuple[int, int],
         strides: int | tuple[int, int] = (1, 1),
-        padding: str = "valid",
+        padding: str | tuple[tuple[int, int], tuple[int, int]] = "valid",
         data_format: str | None = None,
         dilation_rate: int | tuple[int, int] = (1, 1),
         groups: int = 1,
@@ -53,7 +54,7 @@ class Conv2D(WeightedLayer):
         self.filters = positive(filters, "filters")
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.strides = pair(strides, "strides")
-        self.padding = same_or_valid(padding)
+        self.padding = window_padding(padding)
         self.data_format = channels_last(data_format)
         self.dilation_rate = pair(dilation_rate, "dilation_rate")
         self.groups = positive(groups, "groups")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from convec.layers.base import Layer, channels_last, pair, same_or_valid
+from convec.layers.base import Layer, channels_last, pair, window_padding
 
 
 class _Pooling2D(Layer):
@@ -14,14 +14,14 @@ class _Pooling2D(Layer):
         self,
         pool_size: int | tuple[int, int] = (2, 2),
         strides: int | tuple[int, int] | None = None,
-        padding: str = "valid",
+        padding: str | tuple[tuple[int, int], tuple[int, int]] = "valid",
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.pool_size = pair(pool_size, "pool_size")
         self.strides = self.pool_size if strides is None else pair(strides, "strides")
-        self.padding = same_or_valid(padding)
+        self.padding = window_padding(padding)
         self.data_format = channels_last(data_format)
 
     def core_layers(self) -> list[dict[str, Any]]:
@@ -45,7 +45,8 @@ class MaxPooling2D(_Pooling2D):
     Args:
         pool_size: rows and columns of a window.
         strides: between two windows; by default the window's size.
-        padding: 'valid' (windows inside the image only) or 'same'.
+        padding: 'valid' (windows inside the image only), 'same', or pixels that never win nor count,
+            ``((top, bottom), (left, right))``, which Keras has not.
         data_format: 'channels_last' or None.
         **kwargs: see :class:`convec.layers.Layer`.
     """
@@ -54,7 +55,7 @@ class MaxPooling2D(_Pooling2D):
 
 
 class AveragePooling2D(_Pooling2D):
-    """Mean of each window; with 'same' padding over the pixels inside the image. Arguments as MaxPooling2D."""
+    """Mean of each window; with padding over the pixels inside the image. Arguments as MaxPooling2D."""
 
     kind = "average_pool2d"
 

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convec.models.sequential import Sequential
     from convec.saving.onnx_export import export_onnx
+    from convec.saving.onnx_import import import_onnx
     from convec.saving.torch_weights import load_torch_weights
 
 __all__ = [
     "export_onnx",
+    "import_onnx",
     "load_arrays",
     "load_model",
     "load_torch_weights",
@@ -36,6 +38,7 @@ __all__ = [
 
 _LAZY = {
     "export_onnx": "convec.saving.onnx_export",
+    "import_onnx": "convec.saving.onnx_import",
     "load_torch_weights": "convec.saving.torch_weights",
 }
 

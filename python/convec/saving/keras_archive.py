@@ -226,6 +226,11 @@ def _keras_config(model: Sequential) -> dict[str, Any]:
     entries = [entry for entry in described["layers"] if entry["class_name"] != InputLayer.__name__]
     for entry in entries:
         entry["config"].pop("input_shape", None)
+        if not isinstance(entry["config"].get("padding", ""), str):
+            raise ValueError(
+                f"layer {entry['config']['name']!r} has padding={entry['config']['padding']}, but Keras has 'valid' "
+                "and 'same' only: save the model as .safetensors or export_onnx() it"
+            )
     source = model.input_layer
     first = {
         "batch_shape": list(model.input_shape),
@@ -242,7 +247,7 @@ def _keras_config(model: Sequential) -> dict[str, Any]:
 
 
 def save(model: Sequential, path: Path, include_optimizer: bool) -> None:
-    """Writes a built model. Raises TypeError, OSError, ImportError."""
+    """Writes a built model. Raises TypeError, ValueError (Keras has not what it needs), OSError, ImportError."""
     h5py = _h5py()
     shape = {"input_shape": list(model.input_shape)}
     whole: dict[str, Any] = {

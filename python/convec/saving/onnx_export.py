@@ -11,24 +11,15 @@ import numpy.typing as npt
 
 from convec._files import replacing
 from convec.models.sequential import Sequential
+from convec.saving.onnx_file import MOST_BYTES, load_onnx
 
 Array = npt.NDArray[Any]
 
 # Of 2021: what runs today reads it.
 _OPSET = 15
 _IR_VERSION = 8
-_MOST_BYTES = (1 << 31) - 1
 
 _PLAIN = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus"}
-
-
-def load_onnx() -> Any:
-    """The package onnx. Raises ImportError that says how to install it."""
-    try:
-        import onnx
-    except ImportError:
-        raise ImportError("ONNX files need onnx: pip install 'convec[onnx]'") from None
-    return onnx
 
 
 def export_onnx(model: Sequential, filepath: str | os.PathLike[str]) -> None:
@@ -50,8 +41,8 @@ def export_onnx(model: Sequential, filepath: str | os.PathLike[str]) -> None:
     if not model.built:
         raise ValueError(f"model {model.name!r} is not built: give it an input shape first")
     text = _Graph(model).to_model().SerializeToString()
-    if len(text) > _MOST_BYTES:
-        raise ValueError(f"the model takes {len(text)} bytes, but an ONNX file can have {_MOST_BYTES}")
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"the model takes {len(text)} bytes, but an ONNX file can have {MOST_BYTES}")
     with replacing(filepath) as file:
         file.write(text)
 

@@ -125,13 +125,13 @@ def _convert(layer: Layer, name: str, value: Array, image: tuple[int, ...] | Non
     if isinstance(layer, Dense) and name == "kernel":
         if value.ndim != 2:
             return None
-        return _by_pixel(value.T, image)
+        return by_pixel(value.T, image)
     if isinstance(layer, BatchNormalization):
-        return _by_pixel(value, image)
+        return by_pixel(value, image)
     return value
 
 
-def _by_pixel(rows: Array, image: tuple[int, ...] | None) -> Array | None:
+def by_pixel(rows: Array, image: tuple[int, ...] | None) -> Array | None:
     """Rows in the order (height, width, channels) out of (channels, height, width)."""
     if image is None:
         return rows
