@@ -16,9 +16,9 @@ export PATH := $(PATH):$(abspath $(BIN))
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 BUILD := build/py
 
-CXX_FILES := $(shell git ls-files '*.cpp' '*.hpp' 2>/dev/null)
+CXX_FILES := $(shell git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' 'cuda/*.h' 2>/dev/null)
 SOURCES := CMakeLists.txt pyproject.toml \
-           $(shell find cpp python/bindings tests/cpp -type f ! -name '*.md' ! -name '*~' 2>/dev/null)
+           $(shell find cpp cuda python/bindings tests/cpp -type f ! -name '*.md' ! -name '*~' 2>/dev/null)
 
 .PHONY: help demo test test-cpp test-python build bench lint format stubs wheel docs clean
 

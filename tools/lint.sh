@@ -12,7 +12,7 @@ check() {
   "$@" || failed+=("$name")
 }
 
-mapfile -t cxx < <(git ls-files '*.cpp' '*.hpp')
+mapfile -t cxx < <(git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' 'cuda/*.h')
 mapfile -t units < <(git ls-files 'cpp/*.cpp' 'tests/cpp/*.cpp')
 
 tidy() {
