@@ -107,6 +107,11 @@ class CONVEC_API Word2Vec {
   std::shared_ptr<void> syn1neg() const noexcept;
   std::shared_ptr<void> syn1() const noexcept;
 
+  /// Occurrences of each word, as given.
+  const std::vector<std::int64_t>& counts() const noexcept;
+  /// Walker's alias table of the negatives (empty where there are none): index i, drawn uniformly, stands for itself
+  /// where a fraction in units of 2^-32 is below thresholds[i], else for aliases[i].
+  void negative_table(std::vector<std::uint32_t>& thresholds, std::vector<std::int32_t>& aliases) const;
   /// Probability that an occurrence of each word survives sub-sampling, in units of 2^-32 (gensim's sample_int).
   const std::vector<std::uint32_t>& sample_thresholds() const noexcept;
   /// Path of `word` in the Huffman tree: inner nodes from the root down, and at each the branch (0 or 1) taken.

@@ -38,10 +38,6 @@ struct Model {
   }
 };
 
-// Negatives drawn for a segment: about 13 times `negative`, so that each is used about seven times where two words in
-// three survive sub-sampling. Measured to be as good as fresh ones (docs/performance.md).
-std::int32_t pool_size_for(int negative);
-
 template <typename Rows>
 class BlockTrainer {
  public:

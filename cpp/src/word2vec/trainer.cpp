@@ -21,16 +21,11 @@
 #include "cpu/thread_pool.hpp"
 #include "philox.hpp"
 #include "word2vec/block.hpp"
+#include "word2vec/draws.hpp"
 
 namespace convec {
 
 namespace word2vec {
-
-std::int32_t pool_size_for(int negative) {
-  std::int32_t size = 16;
-  while (size < 12 * negative) size *= 2;
-  return size;
-}
 
 namespace {
 
@@ -471,7 +466,19 @@ std::shared_ptr<void> Word2Vec::syn1neg() const noexcept {
 }
 std::shared_ptr<void> Word2Vec::syn1() const noexcept { return impl_->model.tables[word2vec::syn1_table].memory(); }
 
+const std::vector<std::int64_t>& Word2Vec::counts() const noexcept { return impl_->model.counts; }
+
 const std::vector<std::uint32_t>& Word2Vec::sample_thresholds() const noexcept { return impl_->model.thresholds; }
+
+void Word2Vec::negative_table(std::vector<std::uint32_t>& thresholds, std::vector<std::int32_t>& aliases) const {
+  const std::vector<cpu::AliasEntry>& table = impl_->model.negatives;
+  thresholds.resize(table.size());
+  aliases.resize(table.size());
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    thresholds[i] = table[i].threshold;
+    aliases[i] = table[i].alias;
+  }
+}
 
 void Word2Vec::huffman_path(std::int64_t word, std::vector<std::int32_t>& points,
                             std::vector<std::uint8_t>& codes) const {

@@ -5,6 +5,7 @@
 
 #include "cpu/kernels/math.hpp"
 #include "philox.hpp"
+#include "word2vec/draws.hpp"
 
 namespace convec::cpu::CONVEC_ISA_NAMESPACE {
 
@@ -12,19 +13,14 @@ void fill_word2vec(Word2VecKernels& kernels);
 
 namespace {
 
-// What a Philox stream is used for; the epoch is in its upper half.
-enum Purpose : std::uint64_t { purpose_text = 0, purpose_pool = 1, purpose_laps = 2 };
-
-CONVEC_INLINE std::uint64_t stream_of(std::uint64_t epoch, Purpose purpose) { return (epoch << 32U) | purpose; }
-
 // ---- Draws ----------------------------------------------------------------------------------------------------
 
-// Positions 2i and 2i + 1 take the first and the second two words of counter i.
+// Counters of word2vec/draws.hpp that are drawn at once.
 constexpr int draw_batch = 64;
 
 std::int64_t draw_text(const Word2VecDraws& draws, const std::int32_t* tokens, std::int64_t size,
                        const Word2VecText& text) {
-  const std::uint64_t stream = stream_of(draws.epoch, purpose_text);
+  const std::uint64_t stream = word2vec::draw_stream(draws.epoch, word2vec::draw_text);
   std::int64_t kept = 0;
   std::int64_t sentence = 0;  // first kept word of the sentence
   // `end` holds the radius of each window until the sentence's end is known.
@@ -55,9 +51,9 @@ std::int64_t draw_text(const Word2VecDraws& draws, const std::int32_t* tokens, s
       }
       text.words[kept] = word;
       text.offsets[kept] = static_cast<std::int32_t>(start + at);
-      const std::uint64_t radius = std::uint64_t{radii[at % 2][at / 2]} * static_cast<std::uint32_t>(draws.window);
-      text.end[kept] = draws.shrink_windows ? 1 + static_cast<std::int32_t>(radius >> 32U) : draws.window;
-      kept += draws.thresholds == nullptr || survival[at % 2][at / 2] <= draws.thresholds[word] ? 1 : 0;
+      text.end[kept] = draws.shrink_windows ? word2vec::radius_of(radii[at % 2][at / 2], draws.window) : draws.window;
+      const std::uint32_t random = survival[at % 2][at / 2];
+      kept += draws.thresholds == nullptr || word2vec::survives(random, draws.thresholds[word]) ? 1 : 0;
     }
   }
   close_sentence();
@@ -66,8 +62,8 @@ std::int64_t draw_text(const Word2VecDraws& draws, const std::int32_t* tokens, s
 
 void draw_pool(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, const AliasEntry* table,
                std::int64_t vocabulary_size, std::int32_t size, std::int32_t* pool) {
-  const std::uint64_t stream = stream_of(epoch, purpose_pool);
-  const std::uint64_t counter = static_cast<std::uint64_t>(segment) * static_cast<std::uint64_t>(size / 4);
+  const std::uint64_t stream = word2vec::draw_stream(epoch, word2vec::draw_pool);
+  const std::uint64_t counter = word2vec::pool_counter(segment, size);
   // Whole vectors of counters, also where the pool is smaller.
   constexpr int batch = 16;
   for (std::int32_t start = 0; start < size; start += 4 * batch) {
@@ -75,26 +71,17 @@ void draw_pool(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, co
     for (int lane = 0; lane < batch; ++lane)
       philox::words(seed, counter + static_cast<std::uint64_t>(start / 4 + lane), stream, random[0][lane],
                     random[1][lane], random[2][lane], random[3][lane]);
-    for (int entry = 0; entry < 4 * batch && start + entry < size; ++entry) {
-      // The upper half of the product is the index, the lower half the fraction within it.
-      const std::uint64_t product =
-          std::uint64_t{random[entry % 4][entry / 4]} * static_cast<std::uint64_t>(vocabulary_size);
-      const auto index = static_cast<std::int32_t>(product >> 32U);
-      const AliasEntry& chosen = table[index];
-      pool[start + entry] = static_cast<std::uint32_t>(product) < chosen.threshold ? index : chosen.alias;
-    }
+    for (int entry = 0; entry < 4 * batch && start + entry < size; ++entry)
+      pool[start + entry] = word2vec::negative_of(random[entry % 4][entry / 4], table, vocabulary_size);
   }
 }
 
 void draw_laps(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, std::int32_t laps, std::uint32_t* strides,
                std::uint32_t* offsets) {
-  const std::uint64_t stream = stream_of(epoch, purpose_laps);
   for (std::int32_t lap = 0; lap < laps; ++lap) {
-    std::uint32_t unused2;
-    std::uint32_t unused3;
-    philox::words(seed, (static_cast<std::uint64_t>(segment) << 16U) + static_cast<std::uint64_t>(lap), stream,
-                  strides[lap], offsets[lap], unused2, unused3);
-    strides[lap] |= 1U;  // odd: every entry of the pool comes up once a lap
+    const word2vec::Lap drawn = word2vec::lap_of(seed, epoch, segment, lap);
+    strides[lap] = drawn.stride;
+    offsets[lap] = drawn.offset;
   }
 }
 
