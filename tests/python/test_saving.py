@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +14,7 @@ import numpy as np
 import pytest
 from convec import _core, callbacks, layers, metrics, optimizers, saving
 from convec.models import Sequential, load_model, model_from_json
+from killing import kill_at_random
 
 RNG = np.random.default_rng(5)
 X = RNG.random((50, 8, 8, 2), dtype=np.float32)
@@ -524,17 +520,7 @@ checkpoints = [] if "last" in sys.argv else [t.callbacks.ModelCheckpoint(path, s
 t.fit(model, 400, initial_epoch=model.initial_epoch, callbacks=checkpoints)
 model.save({str(tmp_path / "done.safetensors")!r})
 """
-    rng = np.random.default_rng(0)
-    environment = {**os.environ, "CONVEC_NUM_THREADS": "1"}
-    for _ in range(int(os.environ.get("CONVEC_KILLS", "5"))):
-        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            time.sleep(rng.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
-        if path.exists():
-            load_model(path)
-    subprocess.run([sys.executable, "-c", program, "last"], check=True, env=environment, capture_output=True)
+    kill_at_random(program, 0.4, lambda: path.exists() and load_model(path))
     unbroken = fit(make(), 400)
     same_weights(load_model(tmp_path / "done.safetensors"), unbroken)
 

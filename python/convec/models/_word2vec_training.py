@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,18 @@ if TYPE_CHECKING:
     from convec.models._word2vec_corpus import StreamCorpus
     from convec.models._word2vec_report import TrainingReport
 
-__all__ = ["EpochResult", "LockedTrainer", "Piece", "Schedule", "StreamTraining", "WholeTraining", "align"]
+__all__ = [
+    "Checkpoints",
+    "EpochPosition",
+    "EpochResult",
+    "LockedTrainer",
+    "Piece",
+    "Schedule",
+    "StreamTraining",
+    "TrainingPosition",
+    "WholeTraining",
+    "align",
+]
 
 Tokens = npt.NDArray[np.int32]
 
@@ -38,6 +51,102 @@ class Piece(NamedTuple):
     tokens: Tokens
     raw_words: int
     examples: int
+
+
+@dataclass(frozen=True)
+class EpochPosition:
+    """How far an epoch has come: encoded words done, sentences, all words, words trained on, and the loss."""
+
+    tokens: int = 0
+    examples: int = 0
+    raw_words: int = 0
+    trained_words: int = 0
+    loss: float = 0.0
+
+    def after(self, piece: Piece, result: Mapping[str, Any]) -> EpochPosition:
+        """The position after a piece that was trained on with a result."""
+        return EpochPosition(
+            self.tokens + len(piece.tokens),
+            self.examples + piece.examples,
+            self.raw_words + piece.raw_words,
+            self.trained_words + result["trained_words"],
+            self.loss + result["loss"],
+        )
+
+
+@dataclass(frozen=True)
+class TrainingPosition:
+    """What a call of ``train`` was asked for and how far it has come: what it takes to go on from a saved model."""
+
+    alpha: float
+    min_alpha: float
+    epochs: int
+    total_examples: int | None
+    total_words: int | None
+    compute_loss: bool
+    epoch: int = 0  # epochs done
+    trained_words: int = 0  # in those
+    raw_words: int = 0
+    finished: bool = False
+    within: EpochPosition = EpochPosition()  # of the epoch after those
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a dictionary of numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Any) -> TrainingPosition:
+        """The inverse of :meth:`to_json`. Raises ValueError where it is something else."""
+        values = dict(_numbers(stored, cls, apart="within"))
+        return cls(**values, within=EpochPosition(**dict(_numbers(stored["within"], EpochPosition))))
+
+
+def _numbers(stored: Any, kind: type[Any], apart: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a dataclass out of a dictionary that may hold anything."""
+    names = {field.name: field for field in fields(kind)}
+    if not isinstance(stored, dict) or set(stored) != set(names):
+        raise ValueError("the position of its training cannot be read")
+    for name, field in names.items():
+        value = stored[name]
+        if name == apart:
+            continue
+        allowed = {"float": (int, float), "bool": (bool,), "int": (int,), "int | None": (int, type(None))}
+        number = isinstance(value, allowed[str(field.type)]) and (isinstance(value, bool) == (field.type == "bool"))
+        if not number or (isinstance(value, (int, float)) and not 0 <= value < math.inf):
+            raise ValueError(f"the position of its training has {name}={value!r}")
+        yield name, value
+
+
+class Checkpoints:
+    """When the next checkpoint is due.
+
+    Args:
+        save: writes one, of a position within the epoch that is being trained.
+        seconds: between two.
+    """
+
+    def __init__(self, save: Callable[[EpochPosition], None], seconds: float) -> None:
+        self._save = save
+        self._seconds = seconds
+        self._last = self._piece = time.perf_counter()
+        self._speed = 0.0
+
+    def begin(self, alignment: int) -> int:
+        """How many encoded words can be trained on at once, a multiple of ``alignment``."""
+        self._piece = time.perf_counter()
+        left = self._last + self._seconds - self._piece
+        # Before the speed is known: enough to measure it by.
+        words = self._speed * left if self._speed else (1 << 18 if self._seconds else 0)
+        return max(int(words) // alignment, 1) * alignment
+
+    def end(self, words: int, position: EpochPosition) -> None:
+        """Notes that so many words were trained on, and writes a checkpoint where it is due."""
+        now = time.perf_counter()
+        self._speed = words / max(now - self._piece, 1e-6)
+        # What is left of the time would not be worth a piece of its own.
+        if now - self._last >= 0.95 * self._seconds:
+            self._save(position)
+            self._last = time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -99,25 +208,41 @@ class WholeTraining:
         self._settings = settings
         self._report = report
 
-    def __call__(self, epoch: int, number: int) -> EpochResult:
-        """Trains an epoch: ``epoch`` of this training, ``number`` of the model's life."""
-        size = max(len(self._tokens), 1)
-        declared = size * self._schedule.share(self._examples, self._raw_words)
+    def __call__(
+        self, epoch: int, number: int, position: EpochPosition, checkpoints: Checkpoints | None
+    ) -> EpochResult:
+        """Trains an epoch from a position on: ``epoch`` of this training, ``number`` of the model's life."""
+        size = len(self._tokens)
+        if position.tokens > size or (position.tokens and self._tokens[position.tokens - 1] >= 0):
+            raise ValueError("the corpus is not the one that the training to go on with was begun on")
+        declared = max(size, 1) * self._schedule.share(self._examples, self._raw_words)
+        while True:
+            begin, end = position.tokens, size
+            if checkpoints is not None:
+                step = self._trainer.piece_alignment
+                end = sentence_from(self._tokens, begin // step * step + checkpoints.begin(step))
 
-        def progress(done: int, alpha: float) -> None:
-            self._report.update(epoch, done / size, (epoch + done / size) * self._raw_words, alpha)
+            def progress(done: int, alpha: float, begin: int = begin) -> None:
+                share = (begin + done) / max(size, 1)
+                self._report.update(epoch, share, (epoch + share) * self._raw_words, alpha)
 
-        result = self._trainer.train(
-            self._tokens,
-            epoch=number,
-            words_done=round(epoch * declared),
-            words_total=max(round(self._schedule.epochs * declared), 1),
-            alpha=self._schedule.alpha,
-            min_alpha=self._schedule.min_alpha,
-            progress=progress,
-            **self._settings,
-        )
-        return EpochResult(result["trained_words"], self._raw_words, self._examples, result["loss"])
+            tokens = self._tokens[begin:end]
+            result = self._trainer.train(
+                tokens,
+                position=begin,
+                epoch=number,
+                words_done=round(epoch * declared) + begin,
+                words_total=max(round(self._schedule.epochs * declared), 1),
+                alpha=self._schedule.alpha,
+                min_alpha=self._schedule.min_alpha,
+                progress=progress,
+                **self._settings,
+            )
+            position = position.after(Piece(tokens, 0, 0), result)
+            if end >= size:
+                return EpochResult(position.trained_words, self._raw_words, self._examples, position.loss)
+            if checkpoints is not None:
+                checkpoints.end(end - begin, position)
 
 
 class LockedTrainer:
@@ -189,8 +314,13 @@ def sentence_from(tokens: Tokens, at: int) -> int:
     """Index of the first token at or after ``at`` that begins a sentence, or the number of tokens."""
     if at <= 0:
         return 0
-    ends = np.flatnonzero(tokens[at - 1 :] < 0)
-    return at + int(ends[0]) if len(ends) else len(tokens)
+    # Most sentences end soon; the tokens may be many and in a file.
+    step = 1 << 12
+    for begin in range(at - 1, len(tokens), step):
+        ends = np.flatnonzero(tokens[begin : begin + step] < 0)
+        if len(ends):
+            return begin + int(ends[0]) + 1
+    return len(tokens)
 
 
 class _StoppedError(Exception):
@@ -212,6 +342,7 @@ class StreamTraining:
         epoch_size: encoded size of an epoch where it is known: the result is then that of
             :class:`WholeTraining`.
         piece_words: words of a piece, about.
+        raw_words: words of the epochs that were trained before.
     """
 
     def __init__(
@@ -224,6 +355,7 @@ class StreamTraining:
         report: TrainingReport,
         epoch_size: int | None,
         piece_words: int,
+        raw_words: int = 0,
     ) -> None:
         self._trainer = trainer
         self._corpus = corpus
@@ -233,54 +365,48 @@ class StreamTraining:
         self._report = report
         self._epoch_size = epoch_size
         self._piece_words = piece_words
-        self._raw_words = 0  # of all epochs
+        self._raw_words = raw_words
 
-    def __call__(self, epoch: int, number: int) -> EpochResult:
-        """Trains an epoch: ``epoch`` of this training, ``number`` of the model's life."""
+    def __call__(
+        self, epoch: int, number: int, position: EpochPosition, checkpoints: Checkpoints | None
+    ) -> EpochResult:
+        """Trains an epoch from a position on: ``epoch`` of this training, ``number`` of the model's life."""
         from concurrent.futures import ThreadPoolExecutor
 
-        position = examples = raw_words = trained = 0
-        loss = 0.0
+        done, skipped = position, EpochPosition()
         stop = threading.Event()
-        running: Future[dict[str, Any]] | None = None
+        running: Future[EpochPosition] | None = None
         pieces = self._corpus.pieces(self._vocabulary, self._piece_words)
         with ThreadPoolExecutor(1, "convec-word2vec") as pool:
             try:
                 for piece in align(pieces, self._trainer.piece_alignment):
+                    if skipped.tokens < position.tokens:
+                        skipped = skipped.after(piece, {"trained_words": 0, "loss": 0.0})
+                        continue
                     if running is not None:
-                        result = running.result()
-                        trained += result["trained_words"]
-                        loss += result["loss"]
-                    running = pool.submit(
-                        self._train, piece, stop, epoch, number, position, examples, raw_words, self._raw_words
-                    )
-                    position += len(piece.tokens)
-                    examples += piece.examples
-                    raw_words += piece.raw_words
-                    self._raw_words += piece.raw_words
+                        before, done = done, running.result()
+                        if checkpoints is not None:
+                            checkpoints.end(done.tokens - before.tokens, done)
+                    elif (skipped.tokens, skipped.examples) != (position.tokens, position.examples):
+                        break
+                    running = pool.submit(self._train, piece, stop, epoch, number, done)
                 if running is not None:
-                    result = running.result()
-                    trained += result["trained_words"]
-                    loss += result["loss"]
+                    done = running.result()
+                elif (skipped.tokens, skipped.examples) != (position.tokens, position.examples):
+                    raise ValueError("the corpus is not the one that the training to go on with was begun on")
             except BaseException:
                 stop.set()
                 raise
-        return EpochResult(trained, raw_words, examples, loss)
+        self._raw_words += done.raw_words
+        return EpochResult(done.trained_words, done.raw_words, done.examples, done.loss)
 
     def _train(
-        self,
-        piece: Piece,
-        stop: threading.Event,
-        epoch: int,
-        number: int,
-        position: int,
-        examples: int,
-        raw_words: int,
-        raw_words_before: int,
-    ) -> dict[str, Any]:
-        """Trains on a piece before which the epoch has had ``position`` tokens of ``examples`` sentences."""
-        begin = self._schedule.done(examples, raw_words)
-        end = self._schedule.done(examples + piece.examples, raw_words + piece.raw_words)
+        self, piece: Piece, stop: threading.Event, epoch: int, number: int, position: EpochPosition
+    ) -> EpochPosition:
+        """Trains on a piece of an epoch that has come to ``position`` before."""
+        raw_words_before = self._raw_words + position.raw_words
+        begin = self._schedule.done(position.examples, position.raw_words)
+        end = self._schedule.done(position.examples + piece.examples, position.raw_words + piece.raw_words)
         size = max(len(piece.tokens), 1)
 
         def progress(done: int, alpha: float) -> None:
@@ -291,7 +417,7 @@ class StreamTraining:
 
         if self._epoch_size is not None:
             rates: dict[str, Any] = {
-                "words_done": epoch * self._epoch_size + position,
+                "words_done": epoch * self._epoch_size + position.tokens,
                 "words_total": max(self._schedule.epochs * self._epoch_size, 1),
                 "alpha": self._schedule.alpha,
                 "min_alpha": self._schedule.min_alpha,
@@ -302,9 +428,10 @@ class StreamTraining:
                 "alpha": self._schedule.rate(epoch, begin),
                 "min_alpha": self._schedule.rate(epoch, end),
             }
-        return self._trainer.train(
-            piece.tokens, position=position, epoch=number, progress=progress, **rates, **self._settings
+        result = self._trainer.train(
+            piece.tokens, position=position.tokens, epoch=number, progress=progress, **rates, **self._settings
         )
+        return position.after(piece, result)
 
 
 def align(pieces: Iterable[Piece], alignment: int) -> Iterator[Piece]:

@@ -19,6 +19,7 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -38,7 +39,16 @@ from convec.models._corpus import (
 )
 from convec.models._word2vec_corpus import Corpus, FileCorpus, StreamCorpus, WholeCorpus, open_corpus
 from convec.models._word2vec_report import ScanReport, TrainingReport, check_progress
-from convec.models._word2vec_training import EpochResult, LockedTrainer, Schedule, StreamTraining, WholeTraining
+from convec.models._word2vec_training import (
+    Checkpoints,
+    EpochPosition,
+    EpochResult,
+    LockedTrainer,
+    Schedule,
+    StreamTraining,
+    TrainingPosition,
+    WholeTraining,
+)
 from convec.models.callbacks import CallbackAny2Vec
 from convec.models.keyedvectors import KeyedVectors
 from convec.models.sentences import BrownCorpus, LineSentence, PathLineSentences, Text8Corpus
@@ -193,6 +203,10 @@ class Word2Vec:
         deterministic: the same vectors for a seed whatever the number of workers; slower with several.
         precision: of the tables in training, ``'float32'`` or ``'float16'``, which takes half the memory; ``wv`` holds
             a float32 copy then. Arithmetic is float32 in either.
+        checkpoint: path of a file to which the model is saved during training, at most every ``checkpoint_every``
+            seconds, and when it is done. After an interruption, ``Word2Vec.load(path)`` and ``train(..., resume=True)``
+            go on from there.
+        checkpoint_every: seconds between two of them.
         progress: a progress line on stderr: True, False, or ``'auto'``: on a terminal, when log lines of level INFO are
             not asked for.
 
@@ -243,6 +257,8 @@ class Word2Vec:
         *,
         deterministic: bool = False,
         precision: str = "float32",
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 300.0,
         progress: bool | str = "auto",
         **renamed: Any,
     ) -> None:
@@ -310,6 +326,8 @@ class Word2Vec:
                 end_alpha=self.min_alpha,
                 compute_loss=self.compute_loss,
                 callbacks=hooks,
+                checkpoint=checkpoint,
+                checkpoint_every=checkpoint_every,
             )
         else:
             if trim_rule is not None:
@@ -317,9 +335,10 @@ class Word2Vec:
                     "trim_rule is used while a vocabulary is built and not stored; without sentences it has no effect "
                     "here: give it to build_vocab()"
                 )
-            if hooks:
+            if hooks or checkpoint is not None:
                 logger.warning(
-                    "callbacks are not stored; without sentences they have no effect here: give them to train()"
+                    "callbacks and checkpoint are not stored; without sentences they have no effect here: give them to "
+                    "train()"
                 )
         self.add_lifecycle_event("created", params=str(self))
 
@@ -334,6 +353,7 @@ class Word2Vec:
         self._scanned: FileCorpus | None = None
         self._separators = 0
         self._encoded_size = 0
+        self._position: TrainingPosition | None = None
         self._busy = threading.Lock()
         # As in gensim, load() is called on the class: on a model it would look as if it changed the model.
         vars(self)["load"] = _refuse_load
@@ -642,6 +662,7 @@ class Word2Vec:
     def init_weights(self) -> None:
         """Forgets what has been learned: random vectors (a function of ``seed``), zero output tables."""
         self._trainer = None
+        self._position = None
         self.epochs_trained = 0
         if len(self.wv.index_to_key):
             self._make_trainer()
@@ -655,6 +676,7 @@ class Word2Vec:
         self._check_update()
         assert self._trainer is not None
         with self._exclusive():
+            self._position = None
             self._keep_vectors()
             self._counts = self._vocabulary_counts()
             self._trainer.set_vocabulary(self._counts, sample=self.sample, ns_exponent=self.ns_exponent)
@@ -795,12 +817,28 @@ class Word2Vec:
         report_delay: float = 1.0,
         compute_loss: bool = False,
         callbacks: Iterable[CallbackAny2Vec] = (),
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 300.0,
+        resume: bool = False,
         **renamed: Any,
     ) -> tuple[int, int]:
         """Trains on a corpus; may be called again and again.
 
         Ctrl-C, and whatever a callback or the corpus raises, ends training and leaves a model that works. To go on from
         there: ``train(corpus, total_examples=..., epochs=epochs_left, start_alpha=model.min_alpha_yet_reached)``.
+
+        A program that may be killed at any moment asks for a ``checkpoint``, and begins like this::
+
+            if os.path.exists("checkpoint"):
+                model = Word2Vec.load("checkpoint")
+            else:
+                model = Word2Vec(vector_size=100)
+                model.build_vocab(corpus)
+            model.train(corpus, total_examples=model.corpus_count, epochs=5, checkpoint="checkpoint", resume=True)
+
+        With one worker, or ``deterministic``, the vectors are in the end those of a run that was never interrupted, bit
+        for bit.
 
         Args:
             corpus_iterable: re-iterable of sentences, each a list of words. Unknown words are passed over.
@@ -816,6 +854,11 @@ class Word2Vec:
             report_delay: seconds between two log lines.
             compute_loss: as the constructor's.
             callbacks: as the constructor's.
+            checkpoint: as the constructor's.
+            checkpoint_every: as the constructor's.
+            resume: goes on with the training that a loaded model was saved in the middle of, to the epochs and learning
+                rates that it was asked for; ``epochs`` and the like need not be given, and must be the same where they
+                are. Returns at once where that was finished; a model that was never trained begins.
             renamed: refused, with the new name of what gensim 3 called otherwise.
 
         Returns:
@@ -823,22 +866,37 @@ class Word2Vec:
 
         Raises:
             TypeError: no corpus or two, or one that can be iterated only once.
-            ValueError: no ``epochs``, or neither ``total_examples`` nor ``total_words``.
-            RuntimeError: there is no vocabulary, or the model is being trained by another thread.
-            OSError: the corpus cannot be read.
+            ValueError: no ``epochs``, or neither ``total_examples`` nor ``total_words``; with ``resume``, another
+                corpus or other arguments.
+            RuntimeError: there is no vocabulary, or the model is being trained by another thread; with ``resume``, it
+                was trained but not saved in the middle of that.
+            OSError: the corpus cannot be read, or a checkpoint not written: the last one stays.
         """
         _refuse_arguments("train", renamed, _RENAMED_CORPUS)
         hooks = _check_callbacks(callbacks)
-        alpha = _number("start_alpha", start_alpha, 0) if start_alpha else self.alpha
-        min_alpha = _number("end_alpha", end_alpha, 0) if end_alpha else self.min_alpha
-        passes = self._check_training_sanity(epochs, total_examples, total_words, alpha)
-        corpus = open_corpus(corpus_iterable, corpus_file, passes=passes, what="corpus_iterable")
+        path = None if checkpoint is None else model_file.check_path("checkpoint", checkpoint)
+        seconds = _number("checkpoint_every", checkpoint_every, 0)
+        start = self._resumed(epochs, start_alpha, end_alpha, total_examples, total_words) if resume else None
+        if start is None:
+            alpha = _number("start_alpha", start_alpha, 0) if start_alpha else self.alpha
+            min_alpha = _number("end_alpha", end_alpha, 0) if end_alpha else self.min_alpha
+            passes = self._check_training_sanity(epochs, total_examples, total_words, alpha)
+            start = TrainingPosition(
+                alpha, min_alpha, passes, total_examples or None, total_words or None, bool(compute_loss)
+            )
+        elif start.finished:
+            logger.info("the training to go on with was finished")
+            return start.trained_words, start.raw_words
+        total_examples, total_words = start.total_examples, start.total_words
+        corpus = open_corpus(corpus_iterable, corpus_file, passes=start.epochs - start.epoch, what="corpus_iterable")
         with self._exclusive():
             trainer = self._locked(self._ready_trainer())
-            self.alpha, self.min_alpha, self.epochs = alpha, min_alpha, passes
-            self.compute_loss = bool(compute_loss)
-            self.running_training_loss = 0.0
-            self.epoch_losses = []
+            self.alpha, self.min_alpha, self.epochs = start.alpha, start.min_alpha, start.epochs
+            self.compute_loss = start.compute_loss
+            if start is not self._position:
+                self.running_training_loss = 0.0
+                self.epoch_losses = []
+            self._position = start
             self.stop_training = False
             self.add_lifecycle_event(
                 "train",
@@ -846,14 +904,22 @@ class Word2Vec:
                 f"{self.vector_size} dimensions, sg={self.sg} hs={self.hs} negative={self.negative} "
                 f"sample={self.sample:g} window={self.window} shrink_windows={self.shrink_windows}",
             )
-            report = TrainingReport(logger, self.progress, passes, report_delay)
+            report = TrainingReport(logger, self.progress, start.epochs, report_delay)
             try:
                 with contextlib.closing(report):
-                    report.alpha = alpha
-                    run = self._plan(trainer, corpus, total_examples, total_words, report)
+                    report.alpha = start.alpha
+                    checkpoints = None
+                    if path is not None:
+                        self._write_checkpoint(path)
+                        checkpoints = Checkpoints(lambda within: self._checkpoint(path, within), seconds)
+                    run = self._plan(trainer, corpus, total_examples, total_words, report, checkpoints)
                     totals = None if isinstance(corpus, FileCorpus) else (total_examples, total_words)
                     trained, raw = self._run_epochs(run, hooks, report, totals)
                     report.finish()
+            except BaseException:
+                # The tables are somewhere after the position.
+                self._position = None
+                raise
             finally:
                 self.total_train_time += report.elapsed
                 self.wv.norms = None
@@ -863,9 +929,49 @@ class Word2Vec:
             f"{trained / report.elapsed:.0f} effective words/s",
         )
         self.train_count += 1
+        if path is not None:
+            self._write_checkpoint(path)
         for hook in hooks:
             hook.on_train_end(self)
         return trained, raw
+
+    def _resumed(
+        self,
+        epochs: int | None,
+        start_alpha: float | None,
+        end_alpha: float | None,
+        total_examples: int | None,
+        total_words: int | None,
+    ) -> TrainingPosition | None:
+        """The training to go on with; None for a model that was never trained. The arguments are those of train()."""
+        position = self._position
+        if position is None:
+            if self.train_count or self.epochs_trained:
+                raise RuntimeError(
+                    "resume is True, but this model was not saved in the middle of a training: load a checkpoint"
+                )
+            return None
+        for name, given, begun in (
+            ("epochs", epochs, position.epochs),
+            ("start_alpha", start_alpha, position.alpha),
+            ("end_alpha", end_alpha, position.min_alpha),
+            ("total_examples", total_examples, position.total_examples),
+            ("total_words", total_words, position.total_words),
+        ):
+            if given and given != begun:
+                raise ValueError(f"{name} is {given}, but the training to go on with was begun with {begun}")
+        return position
+
+    def _checkpoint(self, path: str, within: EpochPosition) -> None:
+        """Saves the model as it is at a position within an epoch."""
+        assert self._position is not None
+        self._position = replace(self._position, within=within)
+        self._write_checkpoint(path)
+
+    def _write_checkpoint(self, path: str) -> None:
+        if self.precision == "float16":
+            self._attach()  # to a new copy
+        self._write(path)
 
     def _check_objective(self) -> None:
         if not self.hs and not self.negative:
@@ -921,8 +1027,10 @@ class Word2Vec:
         total_examples: int | None,
         total_words: int | None,
         report: TrainingReport,
-    ) -> Callable[[int], EpochResult]:
-        """A function that trains the epoch of a number."""
+        checkpoints: Checkpoints | None,
+    ) -> Callable[[int, EpochPosition], EpochResult]:
+        """A function that trains the epoch of a number, from a position on."""
+        assert self._position is not None
         how = Schedule(self.alpha, self.min_alpha, self.epochs, total_examples or None, total_words or None)
         settings = {
             "workers": self.workers,
@@ -933,8 +1041,10 @@ class Word2Vec:
             same = total_examples == self.corpus_count if total_examples else total_words == self.corpus_total_words
             epoch_size = self._encoded_size if same else None
             chunk = _BATCHES_IN_CHUNK * self.batch_words
-            stream = StreamTraining(trainer, corpus, self._vocabulary(), how, settings, report, epoch_size, chunk)
-            return lambda epoch: stream(epoch, self.epochs_trained)
+            stream = StreamTraining(
+                trainer, corpus, self._vocabulary(), how, settings, report, epoch_size, chunk, self._position.raw_words
+            )
+            return lambda epoch, within: stream(epoch, self.epochs_trained, within, checkpoints)
         assert isinstance(corpus, WholeCorpus)
         scanned, self._scanned = self._scanned, None
         if scanned is not None and isinstance(corpus, FileCorpus) and scanned.same_text(corpus):
@@ -942,24 +1052,25 @@ class Word2Vec:
         with contextlib.closing(ScanReport(logger, self.progress)) as scan:
             encoded = corpus.encode(self._vocabulary(), scan)
         whole = WholeTraining(trainer, encoded, corpus.examples, how, settings, report)
-        return lambda epoch: whole(epoch, self.epochs_trained)
+        return lambda epoch, within: whole(epoch, self.epochs_trained, within, checkpoints)
 
     def _run_epochs(
         self,
-        run: Callable[[int], EpochResult],
+        run: Callable[[int, EpochPosition], EpochResult],
         hooks: tuple[CallbackAny2Vec, ...],
         report: TrainingReport,
         totals: tuple[int | None, int | None] | None,
     ) -> tuple[int, int]:
         for hook in hooks:
             hook.on_train_begin(self)
-        trained = raw = 0
-        for epoch in range(self.epochs):
+        position = self._position
+        assert position is not None
+        for epoch in range(position.epoch, self.epochs):
             for hook in hooks:
                 hook.on_epoch_begin(self)
             report.begin_epoch()
             try:
-                result = run(epoch)
+                result = run(epoch, position.within)
             finally:
                 self.min_alpha_yet_reached = report.alpha
                 if self.precision == "float16":
@@ -968,16 +1079,23 @@ class Word2Vec:
             report.end_epoch(epoch, result)
             self._compare_totals(epoch, result, totals)
             self.epochs_trained += 1
-            trained += result.trained_words
-            raw += result.raw_words
+            position = self._position = replace(
+                position,
+                epoch=epoch + 1,
+                trained_words=position.trained_words + result.trained_words,
+                raw_words=position.raw_words + result.raw_words,
+                finished=epoch + 1 == self.epochs,
+                within=EpochPosition(),
+            )
             if self.compute_loss:
                 self.running_training_loss += result.loss
                 self.epoch_losses.append(result.loss)
             for hook in hooks:
                 hook.on_epoch_end(self)
             if self.stop_training:
+                position = self._position = replace(position, finished=True)
                 break
-        return trained, raw
+        return position.trained_words, position.raw_words
 
     def _compare_totals(self, epoch: int, result: EpochResult, totals: tuple[int | None, int | None] | None) -> None:
         """Warns where a corpus is not as large as was said. ``totals``: sentences and words; None for a file."""
@@ -1126,6 +1244,9 @@ class Word2Vec:
                 _refuse_arguments("save", {name: None}, {})
         path = model_file.check_path("fname_or_handle", fname_or_handle)
         self.add_lifecycle_event("saving", fname_or_handle=path)
+        self._write(path)
+
+    def _write(self, path: str) -> None:
         tables = {name: np.asarray(table, np.float32) for name, table in self._tables().items()}
         model_file.save(path, self._parameters(), self.wv, tables)
         logger.info("saved %s to %s", type(self).__name__, path)
@@ -1155,7 +1276,8 @@ class Word2Vec:
 
     def _parameters(self) -> dict[str, Any]:
         """All that makes a model besides its arrays and words, fit for JSON."""
-        return {name: getattr(self, name) for name in _STORED}
+        position = None if self._position is None else self._position.to_json()
+        return {**{name: getattr(self, name) for name in _STORED}, "position": position}
 
     def _tables(self) -> dict[str, Array]:
         """The output tables that there are."""
@@ -1173,6 +1295,8 @@ class Word2Vec:
         self.stop_training = False
         self._start()
         self._encoded_size = parameters["_encoded_size"]
+        if parameters.get("position") is not None:  # files of before have none
+            self._position = TrainingPosition.from_json(parameters["position"])
         self.wv = wv
         if len(wv.index_to_key):
             self._make_trainer()
