@@ -25,9 +25,9 @@ CONVEC_ANY_DEVICE void words(std::uint64_t key, std::uint64_t counter, std::uint
   std::uint32_t c3 = static_cast<std::uint32_t>(stream >> 32U);
   std::uint32_t k0 = static_cast<std::uint32_t>(key);
   std::uint32_t k1 = static_cast<std::uint32_t>(key >> 32U);
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #pragma unroll
-#else
+#elif !defined(__CUDACC__)
 #pragma GCC unroll 10
 #endif
   for (int round = 0; round < 10; ++round) {

@@ -1,16 +1,12 @@
 #include "op_table.hpp"
 
-#include <convec/error.hpp>
-
+#include "backend.hpp"
 #include "cpu/cpu_table.hpp"
 
 namespace convec {
 
 const OpTable& op_table(Device device) {
-  if (device.type != DeviceType::cpu)
-    throw DeviceError("an array is on " + to_string(device) +
-                      ", but this build of convec has no CUDA backend; "
-                      "move it to the host, e.g. cupy.asnumpy(array)");
+  if (device.type != DeviceType::cpu) return backend(device).ops();
   static const OpTable table = [] {
     OpTable filled{};
     cpu::fill_conv2d(filled);

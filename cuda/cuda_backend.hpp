@@ -1,0 +1,22 @@
+// The CUDA backend as the core sees it. No CUDA header is needed to include this.
+#pragma once
+
+#include <string>
+
+#include "backend.hpp"
+
+namespace convec::cuda {
+
+// The only object of the backend. It needs neither a driver nor a device until it is asked for one.
+Backend& the_backend();
+
+// What this machine offers, without an exception.
+struct Status {
+  int devices = 0;
+  int driver_version = 0;   // 13020 is 13.2; 0: no driver
+  int runtime_version = 0;  // that this build was made with
+  std::string problem;      // empty, or why no device can be used, in the driver's words
+};
+Status status();
+
+}  // namespace convec::cuda

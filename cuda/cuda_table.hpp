@@ -1,0 +1,16 @@
+// CUDA's rows of the op table, one fill function a domain.
+#pragma once
+
+#include "op_table.hpp"
+
+namespace convec::cuda {
+
+void fill_conv2d(OpTable& table);
+void fill_dense(OpTable& table);
+void fill_pool2d(OpTable& table);
+void fill_activation(OpTable& table);
+void fill_loss(OpTable& table);
+void fill_batch_norm(OpTable& table);
+void fill_optimizer(OpTable& table);
+
+}  // namespace convec::cuda

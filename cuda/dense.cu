@@ -1,0 +1,84 @@
+// Dense layers as matrix products (matmul.hpp).
+#include "cuda_table.hpp"
+#include "matmul.hpp"
+
+namespace convec::cuda {
+
+namespace {
+
+// One product whose operands are matrices in memory.
+template <bool AlongA, bool AlongB>
+struct MatrixProduct {
+  struct Operands {
+    Matrix<AlongA> a;
+    Matrix<AlongB> b;
+    MaybePartial<MatrixOutput> c;
+    int rows, columns, depth;
+  };
+
+  Matrix<AlongA> a;
+  Matrix<AlongB> b;
+  MatrixOutput c;
+  PartialSums partial;
+  int rows, columns, depth;
+
+  __device__ __forceinline__ Operands operands(int, int slice) const {
+    float* part = partial.data == nullptr ? nullptr : partial.data + slice * partial.slice_size;
+    return {a, b, {c, part, columns}, rows, columns, depth};
+  }
+};
+
+template <bool AlongA, bool AlongB>
+void multiply(const Context& context, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
+              const float* bias, Activation activation, float* c, int64_t rows, int64_t columns, int64_t depth) {
+  Scratch scratch(context);
+  const MatmulPlan plan(context.device.index, 1, rows, columns, depth, true);
+  float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
+  const MatrixOutput output{c, columns, bias, activation, aligned_for_vectors(c) && columns % 4 == 0};
+  const MatrixProduct<AlongA, AlongB> problem{
+      {a, a_stride, static_cast<int>(rows), aligned_for_vectors(a) && a_stride % 4 == 0},
+      {b, b_stride, static_cast<int>(columns), aligned_for_vectors(b) && b_stride % 4 == 0},
+      output,
+      plan.partial(parts),
+      static_cast<int>(rows),
+      static_cast<int>(columns),
+      static_cast<int>(depth)};
+  run_matmul(context, plan, problem);
+  if (parts != nullptr)
+    add_slices(context, plan.partial(parts), plan.slices.count, 1, plan.rows, plan.columns, output, 0);
+}
+
+int64_t dense_prepared_size(const DenseProblem&) { return 0; }
+void dense_prepare(const DenseProblem&, const float*, float*) {}
+
+void dense_forward(const Context& context, const DenseProblem& p, const float* input, const float* weights,
+                   const float*, const float* bias, Activation activation, float* output) {
+  multiply<true, false>(context, input, p.in, weights, p.units, bias, activation, output, p.batch, p.units, p.in);
+}
+
+void dense_backward_input(const Context& context, const DenseProblem& p, const float* grad_output,
+                          const float* weights, float* grad_input) {
+  multiply<true, true>(context, grad_output, p.units, weights, p.units, nullptr, Activation::linear, grad_input, p.batch,
+                       p.in, p.units);
+}
+
+void dense_backward_weights(const Context& context, const DenseProblem& p, const float* input,
+                            const float* grad_output, float* grad_weights, float* grad_bias) {
+  multiply<false, false>(context, input, p.in, grad_output, p.units, nullptr, Activation::linear, grad_weights, p.in,
+                         p.units, p.batch);
+  if (grad_bias == nullptr) return;
+  const Scratch scratch(context);
+  column_sums(context, p.batch, p.units, grad_output, grad_bias);
+}
+
+}  // namespace
+
+void fill_dense(OpTable& table) {
+  table.dense_prepared_size = dense_prepared_size;
+  table.dense_prepare = dense_prepare;
+  table.dense_forward = dense_forward;
+  table.dense_backward_input = dense_backward_input;
+  table.dense_backward_weights = dense_backward_weights;
+}
+
+}  // namespace convec::cuda

@@ -1,0 +1,86 @@
+#include "matmul.hpp"
+
+namespace convec::cuda {
+
+namespace {
+
+__global__ void __launch_bounds__(block_threads)
+    add_slices_kernel(PartialSums parts, int slices, int64_t count, Divider by_columns, Divider by_rows,
+                      MatrixOutput to, int64_t z_step) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index >= count) return;
+  float sum = 0.0F;
+  for (int slice = 0; slice < slices; ++slice) sum += parts.data[slice * parts.slice_size + index];
+  auto column = static_cast<std::uint32_t>(index);
+  std::uint32_t row = by_columns.split(column);
+  const std::uint32_t z = by_rows.split(row);
+  MatrixOutput own = to;
+  own.data += z * z_step;
+  if (own.bias != nullptr) own.bias += z * z_step;
+  own.vectors = false;
+  const float four[4] = {sum, 0.0F, 0.0F, 0.0F};
+  own.store(static_cast<int>(row), static_cast<int>(column), four, 1);
+}
+
+// ---- Sums of columns ------------------------------------------------------------------------------------------------
+
+constexpr int lanes = 32;
+constexpr int rows_at_once = block_threads / lanes;
+constexpr int64_t most_slices = 256;
+
+// Blocks of 32 columns and a slice of the rows.
+__global__ void __launch_bounds__(block_threads)
+    column_sums_kernel(int64_t rows, int64_t columns, int64_t slice, const float* matrix, float* sums) {
+  __shared__ float shared[rows_at_once][lanes];
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int at = static_cast<int>(threadIdx.x) / lanes;
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * lanes + lane;
+  const int64_t begin = static_cast<int64_t>(blockIdx.y) * slice;
+  const int64_t end = begin + slice < rows ? begin + slice : rows;
+  float sum = 0.0F;
+  if (column < columns) {
+    // Sums of 64 elements are summed in turn: the rounding error stays small.
+    constexpr int chunk = 64 * rows_at_once;
+    for (int64_t first = begin + at; first < end; first += chunk) {
+      float part = 0.0F;
+      for (int64_t row = first; row < end && row < first + chunk; row += rows_at_once)
+        part += matrix[row * columns + column];
+      sum += part;
+    }
+  }
+  shared[at][lane] = sum;
+  __syncthreads();
+  if (at != 0 || column >= columns) return;
+  for (int row = 1; row < rows_at_once; ++row) sum += shared[row][lane];
+  sums[static_cast<int64_t>(blockIdx.y) * columns + column] = sum;
+}
+
+}  // namespace
+
+void add_slices(const Context& context, const PartialSums& parts, int slices, int z, int rows, int columns,
+                const MatrixOutput& to, int64_t z_step) {
+  const int64_t count = int64_t{z} * rows * columns;
+  if (count >= index_limit) throw ShapeError("a matrix product of 2^31 or more elements is too large for one launch");
+  launch(add_slices_kernel, {grid_of(count), block_threads, 0, stream_of(context)}, parts, slices, count,
+         Divider(columns), Divider(rows), to, z_step);
+}
+
+void column_sums(const Context& context, int64_t rows, int64_t columns, const float* matrix, float* sums) {
+  constexpr int64_t least = 128;  // rows of a slice
+  const int64_t across = (columns + lanes - 1) / lanes;
+  const int64_t wanted = 1 + int64_t{2} * multiprocessors(context.device.index) / across;
+  int64_t slices = std::min({most_slices, wanted, (rows + least - 1) / least});
+  slices = std::max<int64_t>(slices, 1);
+  const int64_t slice = (rows + slices - 1) / slices;
+  const dim3 grid(static_cast<unsigned int>(across), static_cast<unsigned int>(slices));
+  if (slices == 1) {
+    launch(column_sums_kernel, {grid, block_threads, 0, stream_of(context)}, rows, columns, slice, matrix, sums);
+    return;
+  }
+  Scratch scratch(context);
+  float* parts = scratch.take<float>(slices * columns);
+  launch(column_sums_kernel, {grid, block_threads, 0, stream_of(context)}, rows, columns, slice, matrix, parts);
+  launch(column_sums_kernel, {dim3(grid.x), block_threads, 0, stream_of(context)}, slices, columns, slices, parts, sums);
+}
+
+}  // namespace convec::cuda

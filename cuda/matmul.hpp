@@ -1,0 +1,292 @@
+// Matrix products C = A B in float32, for dense layers and for convolutions as implicit products: a block computes a
+// tile of C from tiles of A and B in shared memory, the next of which are loaded while the present are used; a thread
+// keeps a few rows and columns of C in registers. Sums run in the order of k, so that results repeat bit by bit.
+//
+// A Problem describes one product (or several, one a value of blockIdx.z) by three parts, each of which finds its
+// elements in memory as it likes:
+//
+//   struct Operands { A a; B b; C c; int rows, columns, depth; };
+//   __device__ Operands operands(int z) const;
+//
+//   A, B: static constexpr bool along_k;                   the four neighbours that are loaded at once lie along k, or
+//                                                          along the rows of A (the columns of B)
+//         Outer outer(int o) const;                        what depends on the row of A (the column of B) alone
+//         Floats<4> load(const Outer&, int k, int end);    zero at k >= end and where o lies outside
+//   C:    void store(int row, int column, const float* four, int left);   `left` columns of them are within C
+#pragma once
+
+#include <algorithm>
+
+#include "activation.hpp"
+#include "kernel.hpp"
+
+namespace convec::cuda {
+
+template <int Rows, int Columns, int Depth, int ThreadRows, int ThreadColumns>
+struct Tile {
+  static constexpr int rows = Rows;
+  static constexpr int columns = Columns;
+  static constexpr int depth = Depth;
+  static constexpr int thread_rows = ThreadRows;
+  static constexpr int thread_columns = ThreadColumns;
+  static constexpr int threads = (Rows / ThreadRows) * (Columns / ThreadColumns);
+  // Rows of a thread that lie together, and columns.
+  static constexpr int row_group = ThreadRows < 4 ? ThreadRows : 4;
+  static constexpr int column_group = 4;
+  static_assert(ThreadColumns % column_group == 0 && ThreadRows % row_group == 0);
+  static_assert(Rows * Depth == 4 * threads && Columns * Depth == 4 * threads, "a thread loads four of each operand");
+};
+
+using LargeTile = Tile<128, 128, 8, 8, 8>;
+using MediumTile = Tile<64, 64, 16, 4, 4>;
+using SmallTile = Tile<32, 32, 16, 2, 4>;
+
+// Shared memory of one operand: its tile with k outermost, twice. The padding keeps the columns that a warp writes at
+// once in different banks.
+template <int Outer, int Depth>
+struct SharedTile {
+  static constexpr int padding = 4;
+  float at[2][Depth][Outer + padding];
+};
+
+// The part of an operand's tile that a thread loads.
+template <typename Operand, int Outer, int Depth>
+struct Loading {
+  __device__ static int outer_of(int thread) {
+    return Operand::along_k ? thread / (Depth / 4) : thread % (Outer / 4) * 4;
+  }
+  __device__ static int k_of(int thread) { return Operand::along_k ? thread % (Depth / 4) * 4 : thread / (Outer / 4); }
+
+  __device__ static void keep(SharedTile<Outer, Depth>& shared, int buffer, int thread, const Floats<4>& values) {
+    const int o = outer_of(thread);
+    const int k = k_of(thread);
+    if constexpr (Operand::along_k) {
+      for (int i = 0; i < 4; ++i) shared.at[buffer][k + i][o] = values.at[i];
+    } else {
+      store<4>(&shared.at[buffer][k][o], values);
+    }
+  }
+};
+
+// Slices of the sum over k, each of which is a product of its own whose parts are added up afterwards.
+struct DepthSlices {
+  int count = 1;
+  int size = 0;  // of a slice
+};
+
+template <typename T, typename Problem>
+__global__ void __launch_bounds__(T::threads) matmul_kernel(Problem problem, DepthSlices slices, Divider by_columns) {
+  const auto operands = problem.operands(static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
+  using A = std::remove_const_t<decltype(operands.a)>;
+  using B = std::remove_const_t<decltype(operands.b)>;
+  using LoadA = Loading<A, T::rows, T::depth>;
+  using LoadB = Loading<B, T::columns, T::depth>;
+  __shared__ SharedTile<T::rows, T::depth> shared_a;
+  __shared__ SharedTile<T::columns, T::depth> shared_b;
+
+  std::uint32_t column_tile = blockIdx.x;
+  const int first_row = static_cast<int>(by_columns.split(column_tile)) * T::rows;
+  const int first_column = static_cast<int>(column_tile) * T::columns;
+  // Products of the same launch may have fewer rows than the largest.
+  if (first_row >= operands.rows) return;
+  const int begin = static_cast<int>(blockIdx.y) * slices.size;
+  const int end = min(operands.depth, begin + slices.size);
+
+  const int thread = static_cast<int>(threadIdx.x);
+  const auto outer_a = operands.a.outer(first_row + LoadA::outer_of(thread));
+  const auto outer_b = operands.b.outer(first_column + LoadB::outer_of(thread));
+  const int k_a = LoadA::k_of(thread);
+  const int k_b = LoadB::k_of(thread);
+  constexpr int threads_across = T::columns / T::thread_columns;
+  const int row = thread / threads_across * T::row_group;
+  const int column = thread % threads_across * T::column_group;
+  constexpr int row_step = T::rows / (T::thread_rows / T::row_group);
+  constexpr int column_step = T::columns / (T::thread_columns / T::column_group);
+
+  float sums[T::thread_rows][T::thread_columns] = {};
+  LoadA::keep(shared_a, 0, thread, operands.a.load(outer_a, begin + k_a, end));
+  LoadB::keep(shared_b, 0, thread, operands.b.load(outer_b, begin + k_b, end));
+  __syncthreads();
+  int buffer = 0;
+  for (int k0 = begin; k0 < end; k0 += T::depth) {
+    const bool more = k0 + T::depth < end;
+    Floats<4> next_a{};
+    Floats<4> next_b{};
+    if (more) {
+      next_a = operands.a.load(outer_a, k0 + T::depth + k_a, end);
+      next_b = operands.b.load(outer_b, k0 + T::depth + k_b, end);
+    }
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
+    for (int k = 0; k < T::depth; ++k) {
+      float a[T::thread_rows];
+      float b[T::thread_columns];
+      for (int i = 0; i < T::thread_rows; i += T::row_group) {
+        const auto values = load<T::row_group>(&shared_a.at[buffer][k][row + i / T::row_group * row_step]);
+        for (int n = 0; n < T::row_group; ++n) a[i + n] = values.at[n];
+      }
+      for (int i = 0; i < T::thread_columns; i += T::column_group) {
+        const auto values = load<T::column_group>(&shared_b.at[buffer][k][column + i / T::column_group * column_step]);
+        for (int n = 0; n < T::column_group; ++n) b[i + n] = values.at[n];
+      }
+      for (int i = 0; i < T::thread_rows; ++i)
+        for (int j = 0; j < T::thread_columns; ++j) sums[i][j] += a[i] * b[j];
+    }
+    if (more) {
+      buffer ^= 1;
+      LoadA::keep(shared_a, buffer, thread, next_a);
+      LoadB::keep(shared_b, buffer, thread, next_b);
+      __syncthreads();
+    }
+  }
+
+  for (int i = 0; i < T::thread_rows; ++i) {
+    const int m = first_row + row + i / T::row_group * row_step + i % T::row_group;
+    if (m >= operands.rows) continue;
+    for (int j = 0; j < T::thread_columns; j += T::column_group) {
+      const int n = first_column + column + j / T::column_group * column_step;
+      if (n < operands.columns) operands.c.store(m, n, &sums[i][j], operands.columns - n);
+    }
+  }
+}
+
+// ---- Parts that several problems share ------------------------------------------------------------------------------
+
+// An operand that is a matrix in memory: element (o, k) at o * stride + k (along k) or k * stride + o.
+template <bool AlongK>
+struct Matrix {
+  static constexpr bool along_k = AlongK;
+  const float* data;
+  int64_t stride;
+  int count;     // of o
+  bool vectors;  // four neighbours lie in one aligned vector, and within the matrix together
+
+  struct Outer {
+    const float* data;
+    int left;  // of o
+  };
+  __device__ __forceinline__ Outer outer(int o) const { return {data + o * (AlongK ? stride : 1), count - o}; }
+  __device__ __forceinline__ Floats<4> load(const Outer& outer, int k, int end) const {
+    Floats<4> values{};
+    if (k >= end || outer.left <= 0) return values;
+    const float* from = outer.data + k * (AlongK ? 1 : stride);
+    const int left = AlongK ? end - k : outer.left;
+    if (vectors && left >= 4) return cuda::load<4>(from);
+    for (int i = 0; i < 4; ++i)
+      if (i < left) values.at[i] = from[i];
+    return values;
+  }
+};
+
+// C as a matrix in memory, with bias and activation.
+struct MatrixOutput {
+  float* data;
+  int64_t stride;
+  const float* bias;  // one a column, or null
+  Activation activation;
+  bool vectors;
+
+  __device__ __forceinline__ void store(int row, int column, const float* four, int left) const {
+    float* to = data + row * stride + column;
+    Floats<4> values;
+    for (int i = 0; i < 4; ++i)
+      values.at[i] = i < left ? activate(activation, four[i] + (bias == nullptr ? 0.0F : bias[column + i])) : 0.0F;
+    if (vectors && left >= 4) {
+      cuda::store<4>(to, values);
+      return;
+    }
+    for (int i = 0; i < 4; ++i)
+      if (i < left) to[i] = values.at[i];
+  }
+};
+
+// Where the slices of a sum leave their parts: (slices, z, rows, columns).
+struct PartialSums {
+  float* data = nullptr;  // null: there is one slice, which writes C itself
+  int64_t slice_size = 0;
+  int64_t z_size = 0;
+};
+
+// What a problem's C is: its own, or a part of the sum.
+template <typename Own>
+struct MaybePartial {
+  Own own;
+  float* part;  // null: own
+  int64_t columns;
+
+  __device__ __forceinline__ void store(int row, int column, const float* four, int left) const {
+    if (part == nullptr) return own.store(row, column, four, left);
+    for (int i = 0; i < 4; ++i)
+      if (i < left) part[row * columns + column + i] = four[i];
+  }
+};
+
+// What a launch looks like, and what it needs.
+struct MatmulPlan {
+  int tile = 0;  // 0 small, 1 medium, 2 large
+  int z = 1;
+  DepthSlices slices;
+  int rows, columns;  // of the largest product
+
+  // `z` products of rows x depth and depth x columns.
+  MatmulPlan(int device, int z_, int64_t rows_, int64_t columns_, int64_t depth, bool may_slice)
+      : z(z_), rows(static_cast<int>(rows_)), columns(static_cast<int>(columns_)) {
+    const int64_t wanted = multiprocessors(device);
+    const auto tiles = [&](int64_t edge) { return z * ((rows_ + edge - 1) / edge) * ((columns_ + edge - 1) / edge); };
+    // The largest tile of which there are enough to fill the device, and that columns do not leave mostly empty.
+    if (columns_ > 64 && rows_ > 64 && tiles(128) >= wanted)
+      tile = 2;
+    else if (columns_ > 32 && rows_ > 32 && tiles(64) >= wanted)
+      tile = 1;
+    slices.size = static_cast<int>(std::max<int64_t>(depth, 1));
+    if (!may_slice) return;
+    if (tile == 0 && depth >= 512 && columns_ > 32 && rows_ > 32) tile = 1;  // slices will fill it
+    constexpr int64_t least_depth = 64;
+    const int64_t present = tiles(edge());
+    const int64_t most = std::min<int64_t>((depth + least_depth - 1) / least_depth, 65535);
+    const int64_t count = std::min(most, (2 * wanted + present - 1) / present);
+    if (count < 2) return;
+    const int64_t step = 16;  // slices start at whole tiles
+    slices.size = static_cast<int>(((depth + count - 1) / count + step - 1) / step * step);
+    slices.count = static_cast<int>((depth + slices.size - 1) / slices.size);
+  }
+
+  int edge() const { return tile == 2 ? 128 : tile == 1 ? 64 : 32; }
+  int64_t partial_floats() const {
+    return slices.count == 1 ? 0 : int64_t{slices.count} * z * rows * columns;
+  }
+  PartialSums partial(float* data) const {
+    return {slices.count == 1 ? nullptr : data, int64_t{z} * rows * columns, int64_t{rows} * columns};
+  }
+};
+
+template <typename T, typename Problem>
+void launch_tile(const Context& context, const MatmulPlan& plan, const Problem& problem) {
+  const int64_t across = (plan.columns + T::columns - 1) / T::columns;
+  const int64_t down = (plan.rows + T::rows - 1) / T::rows;
+  const dim3 grid(static_cast<unsigned int>(across * down), static_cast<unsigned int>(plan.slices.count),
+                  static_cast<unsigned int>(plan.z));
+  launch(matmul_kernel<T, Problem>, {grid, T::threads, 0, stream_of(context)}, problem, plan.slices, Divider(across));
+}
+
+template <typename Problem>
+void run_matmul(const Context& context, const MatmulPlan& plan, const Problem& problem) {
+  switch (plan.tile) {
+    case 2:
+      return launch_tile<LargeTile>(context, plan, problem);
+    case 1:
+      return launch_tile<MediumTile>(context, plan, problem);
+    default:
+      return launch_tile<SmallTile>(context, plan, problem);
+  }
+}
+
+// Adds up the slices' parts in order and writes C: output z at to + z * z_step.
+void add_slices(const Context& context, const PartialSums& parts, int slices, int z, int rows, int columns,
+                const MatrixOutput& to, int64_t z_step);
+
+// sums[c] = the sum of column c of a matrix (rows, columns), in a fixed order.
+void column_sums(const Context& context, int64_t rows, int64_t columns, const float* matrix, float* sums);
+
+}  // namespace convec::cuda
