@@ -16,6 +16,12 @@
 
 namespace convec::cuda {
 
+#if defined(__CUDA_ARCH__)
+#define CONVEC_UNROLL _Pragma("unroll")
+#else
+#define CONVEC_UNROLL
+#endif
+
 constexpr int warp_size = 32;
 constexpr unsigned int whole_warp = 0xFFFFFFFFU;
 constexpr int block_threads = 256;

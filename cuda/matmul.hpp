@@ -116,20 +116,21 @@ __global__ void __launch_bounds__(T::threads) matmul_kernel(Problem problem, Dep
       next_a = operands.a.load(outer_a, k0 + T::depth + k_a, end);
       next_b = operands.b.load(outer_b, k0 + T::depth + k_b, end);
     }
-#if defined(__CUDA_ARCH__)
-#pragma unroll
-#endif
+    CONVEC_UNROLL
     for (int k = 0; k < T::depth; ++k) {
       float a[T::thread_rows];
       float b[T::thread_columns];
+      CONVEC_UNROLL
       for (int i = 0; i < T::thread_rows; i += T::row_group) {
         const auto values = load<T::row_group>(&shared_a.at[buffer][k][row + i / T::row_group * row_step]);
         for (int n = 0; n < T::row_group; ++n) a[i + n] = values.at[n];
       }
+      CONVEC_UNROLL
       for (int i = 0; i < T::thread_columns; i += T::column_group) {
         const auto values = load<T::column_group>(&shared_b.at[buffer][k][column + i / T::column_group * column_step]);
         for (int n = 0; n < T::column_group; ++n) b[i + n] = values.at[n];
       }
+      CONVEC_UNROLL
       for (int i = 0; i < T::thread_rows; ++i)
         for (int j = 0; j < T::thread_columns; ++j) sums[i][j] += a[i] * b[j];
     }
@@ -141,9 +142,11 @@ __global__ void __launch_bounds__(T::threads) matmul_kernel(Problem problem, Dep
     }
   }
 
+  CONVEC_UNROLL
   for (int i = 0; i < T::thread_rows; ++i) {
     const int m = first_row + row + i / T::row_group * row_step + i % T::row_group;
     if (m >= operands.rows) continue;
+    CONVEC_UNROLL
     for (int j = 0; j < T::thread_columns; j += T::column_group) {
       const int n = first_column + column + j / T::column_group * column_step;
       if (n < operands.columns) operands.c.store(m, n, &sums[i][j], operands.columns - n);

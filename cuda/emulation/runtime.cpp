@@ -46,9 +46,20 @@ constexpr std::size_t shared_memory_most = std::size_t{227} * 1024;
 
 }  // namespace
 
+struct CUgraph_st {
+  std::vector<Work> work;
+  bool valid = true;
+};
+
+struct CUgraphExec_st {
+  std::vector<Work> work;
+};
+
 struct CUstream_st {
   bool blocking = true;
+  unsigned long long id = 0;
   std::deque<Work> work;
+  std::unique_ptr<CUgraph_st> capture;  // null: work is to be done
 };
 
 struct CUevent_st {
@@ -64,6 +75,7 @@ struct Device {
   std::map<std::byte*, std::size_t> allocations;
   std::map<std::byte*, std::size_t> pinned;
   std::vector<std::unique_ptr<CUstream_st>> streams;
+  unsigned long long streams_made = 0;
   cudaError_t lost = cudaSuccess;  // fails all work until a reset
   cudaError_t last = cudaSuccess;
   int launches_left = -1;
@@ -158,8 +170,18 @@ cudaError_t submit(cudaStream_t stream, Work work) {
     drain_all(false);
     return note(run(work));
   }
-  stream->work.push_back(std::move(work));
+  if (stream->capture)
+    stream->capture->work.push_back(std::move(work));
+  else
+    stream->work.push_back(std::move(work));
   return cudaSuccess;
+}
+
+// Whoever waits for work that is only recorded spoils the capture.
+bool spoils_capture(cudaStream_t stream) {
+  if (stream == nullptr || !stream->capture) return false;
+  stream->capture->valid = false;
+  return true;
 }
 
 // Runs what comes before the mark.
@@ -267,6 +289,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorIllegalAddress";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
     default:
       return "cudaErrorUnknown";
   }
@@ -293,6 +319,10 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorLaunchFailure:
       // More than a GPU would tell.
       return device().failure.empty() ? "unspecified launch failure" : device().failure.c_str();
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
     default:
       return "unknown error";
   }
@@ -449,6 +479,14 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  attributes->device = is_device(pointer) ? 0 : -2;
+  attributes->type = is_device(pointer)   ? cudaMemoryTypeDevice
+                     : is_pinned(pointer) ? cudaMemoryTypeHost
+                                          : cudaMemoryTypeUnregistered;
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t size, cudaMemcpyKind kind) {
   return cudaMemcpyAsync(to, from, size, kind, nullptr);
 }
@@ -461,6 +499,8 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, 
   if (width > to_pitch || width > from_pitch || !fits(to, from, kind)) return note(cudaErrorInvalidValue);
   const bool from_host = !is_device(from);
   const bool to_host = !is_device(to);
+  const bool pageable = (from_host && !is_pinned(from)) || (to_host && !is_pinned(to));
+  if (pageable && spoils_capture(stream)) return note(cudaErrorStreamCaptureUnsupported);
   if (from_host && !is_pinned(from)) {
     // Pageable memory is read before the call returns.
     auto staged = std::make_shared<std::vector<std::byte>>(width * height);
@@ -495,6 +535,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWith
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int flags) {
   device().streams.push_back(std::make_unique<CUstream_st>());
   *stream = device().streams.back().get();
+  (*stream)->id = ++device().streams_made;
   (*stream)->blocking = (flags & cudaStreamNonBlocking) == 0;
   return cudaSuccess;
 }
@@ -507,6 +548,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (!is_stream(stream)) return note(cudaErrorInvalidResourceHandle);
+  if (spoils_capture(stream)) return note(cudaErrorStreamCaptureUnsupported);
   return note(stream == nullptr ? drain_all(false) : drain(*stream));
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -526,6 +568,44 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), voi
     function(data);
     return cudaSuccess;
   });
+}
+
+cudaError_t cudaStreamGetId(cudaStream_t stream, unsigned long long* id) {
+  if (!is_stream(stream)) return note(cudaErrorInvalidResourceHandle);
+  *id = stream == nullptr ? 0 : stream->id;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (stream == nullptr || !is_stream(stream)) return note(cudaErrorStreamCaptureUnsupported);
+  if (stream->capture) return note(cudaErrorInvalidValue);
+  stream->capture = std::make_unique<CUgraph_st>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (stream == nullptr || !is_stream(stream) || !stream->capture) return note(cudaErrorInvalidValue);
+  const std::unique_ptr<CUgraph_st> captured = std::move(stream->capture);
+  if (!captured->valid) return note(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::move(captured->work), true};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable = new CUgraphExec_st{graph->work};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const Work& work : executable->work)
+    if (const cudaError_t error = submit(stream, work); error != cudaSuccess) return error;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }

@@ -6,6 +6,7 @@
 namespace convec::python {
 
 void register_system(pybind11::module_& module);
+void register_device(pybind11::module_& module);
 void register_conv2d(pybind11::module_& module);
 void register_corpus(pybind11::module_& module);
 void register_pool2d(pybind11::module_& module);

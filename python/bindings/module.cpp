@@ -36,6 +36,7 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "convec's compiled core. Use the modules of the package convec instead.";
   py::register_exception_translator(translate);
   convec::python::register_system(module);
+  convec::python::register_device(module);
   convec::python::register_conv2d(module);
   convec::python::register_pool2d(module);
   convec::python::register_dense(module);

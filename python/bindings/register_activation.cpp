@@ -5,6 +5,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 
 namespace convec::python {
 
@@ -13,68 +14,68 @@ namespace {
 // Calls run(input, output) on an array and one of the same shape.
 template <typename Run>
 py::array elementwise(const py::object& input, const py::object& out, Run&& run) {
-  const py::array x = as_array(input, "input");
+  const Array x = to_array(input, "input");
   const ConstTensorView x_view = view(x, "input");
-  py::array y = output(out, x_view.shape);
+  Array y = output(out, x_view.shape, x);
   const TensorView y_view = mutable_view(y, "out");
   {
     const py::gil_scoped_release release;
-    run(x_view, y_view);
+    run(x.context(), x_view, y_view);
   }
-  return y;
+  return y.object();
 }
 
 // Calls run(grad_output, other, grad_input); `name` is the other's.
 template <typename Run>
 py::array gradient(const py::object& grad_output, const py::object& other, const char* name, const py::object& out,
                    Run&& run) {
-  const py::array g = as_array(grad_output, "grad_output");
-  const py::array x = as_array(other, name);
+  const Array g = to_array(grad_output, "grad_output");
+  const Array x = to_array(other, name);
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView x_view = view(x, name);
-  py::array dx = output(out, x_view.shape);
+  Array dx = output(out, x_view.shape, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const py::gil_scoped_release release;
-    run(g_view, x_view, dx_view);
+    run(g.context(), g_view, x_view, dx_view);
   }
-  return dx;
+  return dx.object();
 }
 
 py::array activation(const py::object& input, const char* name, const py::object& out) {
   const Activation function = parse_activation(name);
   return elementwise(input, out,
-                     [=](const ConstTensorView& x, const TensorView& y) { activation_forward({}, function, x, y); });
+                     [=](const Context& context, const ConstTensorView& x, const TensorView& y) { activation_forward(context, function, x, y); });
 }
 
 py::array activation_backward_(const py::object& grad_output, const py::object& input, const char* name,
                                const py::object& out) {
   const Activation function = parse_activation(name);
   return gradient(grad_output, input, "input", out,
-                  [=](const ConstTensorView& g, const ConstTensorView& x, const TensorView& dx) {
-                    activation_backward({}, function, g, x, dx);
+                  [=](const Context& context, const ConstTensorView& g, const ConstTensorView& x, const TensorView& dx) {
+                    activation_backward(context, function, g, x, dx);
                   });
 }
 
 py::array softmax(const py::object& input, const py::object& out) {
-  return elementwise(input, out, [](const ConstTensorView& x, const TensorView& y) { softmax_forward({}, x, y); });
+  return elementwise(input, out, [](const Context& context, const ConstTensorView& x, const TensorView& y) { softmax_forward(context, x, y); });
 }
 
 py::array softmax_backward_(const py::object& grad_output, const py::object& output, const py::object& out) {
   return gradient(
       grad_output, output, "output", out,
-      [](const ConstTensorView& g, const ConstTensorView& y, const TensorView& dx) { softmax_backward({}, g, y, dx); });
+      [](const Context& context, const ConstTensorView& g, const ConstTensorView& y, const TensorView& dx) { softmax_backward(context, g, y, dx); });
 }
 
 py::array dropout_(const py::object& input, float rate, std::uint64_t seed, std::uint64_t offset,
                    const py::object& out) {
   return elementwise(input, out,
-                     [=](const ConstTensorView& x, const TensorView& y) { dropout({}, rate, seed, offset, x, y); });
+                     [=](const Context& context, const ConstTensorView& x, const TensorView& y) { dropout(context, rate, seed, offset, x, y); });
 }
 
 py::array rescale_(const py::object& input, float scale, float offset, const py::object& out) {
   return elementwise(input, out,
-                     [=](const ConstTensorView& x, const TensorView& y) { rescale({}, scale, offset, x, y); });
+                     [=](const Context& context, const ConstTensorView& x, const TensorView& y) { rescale(context, scale, offset, x, y); });
 }
 
 }  // namespace

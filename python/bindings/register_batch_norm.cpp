@@ -5,6 +5,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 
 namespace convec::python {
 
@@ -18,76 +19,76 @@ Shape channels_of(const ConstTensorView& input) {
 py::tuple batch_norm_training(const py::object& input, const py::object& gamma, const py::object& beta,
                               const py::object& moving_mean, const py::object& moving_variance, float momentum,
                               float epsilon, const py::object& out) {
-  const py::array x = as_array(input, "input");
-  py::array gamma_holder;
-  py::array beta_holder;
-  py::array mean = as_array(moving_mean, "moving_mean");
-  py::array variance = as_array(moving_variance, "moving_variance");
+  const Array x = to_array(input, "input");
+  Array gamma_holder;
+  Array beta_holder;
+  Array mean = to_array(moving_mean, "moving_mean");
+  Array variance = to_array(moving_variance, "moving_variance");
   const ConstTensorView x_view = view(x, "input");
   const ConstTensorView gamma_view = optional_view(gamma, "gamma", gamma_holder);
   const ConstTensorView beta_view = optional_view(beta, "beta", beta_holder);
   const TensorView mean_view = mutable_view(mean, "moving_mean");
   const TensorView variance_view = mutable_view(variance, "moving_variance");
-  py::array batch_mean = empty(channels_of(x_view));
-  py::array batch_inverse_std = empty(channels_of(x_view));
+  Array batch_mean = empty(channels_of(x_view), x);
+  Array batch_inverse_std = empty(channels_of(x_view), x);
   const TensorView batch_mean_view = mutable_view(batch_mean, "batch_mean");
   const TensorView batch_inverse_std_view = mutable_view(batch_inverse_std, "batch_inverse_std");
-  py::array y = output(out, x_view.shape);
+  Array y = output(out, x_view.shape, x);
   const TensorView y_view = mutable_view(y, "out");
   {
     const py::gil_scoped_release release;
-    batch_norm_forward_training({}, x_view, gamma_view, beta_view, momentum, epsilon, mean_view, variance_view,
+    batch_norm_forward_training(x.context(), x_view, gamma_view, beta_view, momentum, epsilon, mean_view, variance_view,
                                 batch_mean_view, batch_inverse_std_view, y_view);
   }
-  return py::make_tuple(y, batch_mean, batch_inverse_std);
+  return py::make_tuple(y.object(), batch_mean.object(), batch_inverse_std.object());
 }
 
 py::array batch_norm_inference(const py::object& input, const py::object& gamma, const py::object& beta,
                                const py::object& moving_mean, const py::object& moving_variance, float epsilon,
                                const py::object& out) {
-  const py::array x = as_array(input, "input");
-  py::array gamma_holder;
-  py::array beta_holder;
-  const py::array mean = as_array(moving_mean, "moving_mean");
-  const py::array variance = as_array(moving_variance, "moving_variance");
+  const Array x = to_array(input, "input");
+  Array gamma_holder;
+  Array beta_holder;
+  const Array mean = to_array(moving_mean, "moving_mean");
+  const Array variance = to_array(moving_variance, "moving_variance");
   const ConstTensorView x_view = view(x, "input");
   const ConstTensorView gamma_view = optional_view(gamma, "gamma", gamma_holder);
   const ConstTensorView beta_view = optional_view(beta, "beta", beta_holder);
   const ConstTensorView mean_view = view(mean, "moving_mean");
   const ConstTensorView variance_view = view(variance, "moving_variance");
-  py::array y = output(out, x_view.shape);
+  Array y = output(out, x_view.shape, x);
   const TensorView y_view = mutable_view(y, "out");
   {
     const py::gil_scoped_release release;
-    batch_norm_forward_inference({}, x_view, gamma_view, beta_view, mean_view, variance_view, epsilon, y_view);
+    batch_norm_forward_inference(x.context(), x_view, gamma_view, beta_view, mean_view, variance_view, epsilon, y_view);
   }
-  return y;
+  return y.object();
 }
 
 py::tuple batch_norm_backward_(const py::object& grad_output, const py::object& input, const py::object& gamma,
                                const py::object& batch_mean, const py::object& batch_inverse_std,
                                const py::object& out) {
-  const py::array g = as_array(grad_output, "grad_output");
-  const py::array x = as_array(input, "input");
-  py::array gamma_holder;
-  const py::array mean = as_array(batch_mean, "batch_mean");
-  const py::array inverse_std = as_array(batch_inverse_std, "batch_inverse_std");
+  const Array g = to_array(grad_output, "grad_output");
+  const Array x = to_array(input, "input");
+  Array gamma_holder;
+  const Array mean = to_array(batch_mean, "batch_mean");
+  const Array inverse_std = to_array(batch_inverse_std, "batch_inverse_std");
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView x_view = view(x, "input");
   const ConstTensorView gamma_view = optional_view(gamma, "gamma", gamma_holder);
   const ConstTensorView mean_view = view(mean, "batch_mean");
   const ConstTensorView inverse_std_view = view(inverse_std, "batch_inverse_std");
-  py::array dx = output(out, x_view.shape);
-  py::array dgamma = empty(channels_of(x_view));
-  py::array dbeta = empty(channels_of(x_view));
+  Array dx = output(out, x_view.shape, g);
+  Array dgamma = empty(channels_of(x_view), g);
+  Array dbeta = empty(channels_of(x_view), g);
   const TensorView dx_view = mutable_view(dx, "out");
   const TensorView dgamma_view = mutable_view(dgamma, "grad_gamma");
   const TensorView dbeta_view = mutable_view(dbeta, "grad_beta");
   {
     const py::gil_scoped_release release;
-    batch_norm_backward({}, g_view, x_view, gamma_view, mean_view, inverse_std_view, dx_view, dgamma_view, dbeta_view);
+    batch_norm_backward(g.context(), g_view, x_view, gamma_view, mean_view, inverse_std_view, dx_view, dgamma_view, dbeta_view);
   }
-  return py::make_tuple(dx, dgamma, dbeta);
+  return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
 }
 
 }  // namespace

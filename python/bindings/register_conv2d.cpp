@@ -5,6 +5,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 
 namespace convec::python {
 
@@ -24,36 +25,36 @@ py::array conv2d(const py::object& input, const py::object& filters, const py::o
                  const py::object& out) {
   const Conv2dOptions options = parse_options(strides, padding, dilation, groups);
   const Activation fused = parse_activation(activation);
-  const py::array x = as_array(input, "input");
-  const py::array w = as_array(filters, "filters");
-  py::array b;
+  const Array x = to_array(input, "input");
+  const Array w = to_array(filters, "filters");
+  Array b;
   const ConstTensorView input_view = view(x, "input");
   const ConstTensorView filters_view = view(w, "filters");
   const ConstTensorView bias_view = optional_view(bias, "bias", b);
-  py::array y = output(out, conv2d_output_shape(input_view.shape, filters_view.shape, options));
+  Array y = output(out, conv2d_output_shape(input_view.shape, filters_view.shape, options), x);
   const TensorView output_view = mutable_view(y, "out");
   {
     const py::gil_scoped_release release;
-    conv2d_forward({}, input_view, filters_view, bias_view, options, fused, output_view);
+    conv2d_forward(x.context(), input_view, filters_view, bias_view, options, fused, output_view);
   }
-  return y;
+  return y.object();
 }
 
 py::array conv2d_backward_input_(const py::object& grad_output, const py::object& filters,
                                  const py::sequence& input_shape, const py::object& strides, const py::object& padding,
                                  const py::object& dilation, std::int64_t groups, const py::object& out) {
   const Conv2dOptions options = parse_options(strides, padding, dilation, groups);
-  const py::array g = as_array(grad_output, "grad_output");
-  const py::array w = as_array(filters, "filters");
+  const Array g = to_array(grad_output, "grad_output");
+  const Array w = to_array(filters, "filters");
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView w_view = view(w, "filters");
-  py::array dx = output(out, to_shape(input_shape, "input_shape"));
+  Array dx = output(out, to_shape(input_shape, "input_shape"), g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const py::gil_scoped_release release;
-    conv2d_backward_input({}, g_view, w_view, options, dx_view);
+    conv2d_backward_input(g.context(), g_view, w_view, options, dx_view);
   }
-  return dx;
+  return dx.object();
 }
 
 py::tuple conv2d_backward_filters_(const py::object& input, const py::object& grad_output,
@@ -61,22 +62,22 @@ py::tuple conv2d_backward_filters_(const py::object& input, const py::object& gr
                                    const py::object& dilation, std::int64_t groups) {
   const Conv2dOptions options = parse_options(strides, padding, dilation, groups);
   const Size2d kernel = parse_size(kernel_size, "kernel_size");
-  const py::array x = as_array(input, "input");
-  const py::array g = as_array(grad_output, "grad_output");
+  const Array x = to_array(input, "input");
+  const Array g = to_array(grad_output, "grad_output");
   const ConstTensorView x_view = view(x, "input");
   const ConstTensorView g_view = view(g, "grad_output");
   const std::int64_t channels = x_view.shape.rank() == 4 ? x_view.shape[3] : 0;
   const std::int64_t filters = g_view.shape.rank() == 4 ? g_view.shape[3] : 0;
   const std::int64_t per_group = groups > 0 ? channels / groups : channels;
-  py::array dw = empty({kernel.height, kernel.width, per_group, filters});
-  py::array db = empty({filters});
+  Array dw = empty({kernel.height, kernel.width, per_group, filters}, x);
+  Array db = empty({filters}, x);
   const TensorView dw_view = mutable_view(dw, "grad_filters");
   const TensorView db_view = mutable_view(db, "grad_bias");
   {
     const py::gil_scoped_release release;
-    conv2d_backward_filters({}, x_view, g_view, options, dw_view, db_view);
+    conv2d_backward_filters(x.context(), x_view, g_view, options, dw_view, db_view);
   }
-  return py::make_tuple(dw, db);
+  return py::make_tuple(dw.object(), db.object());
 }
 
 }  // namespace

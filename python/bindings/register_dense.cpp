@@ -5,6 +5,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 
 namespace convec::python {
 
@@ -18,49 +19,49 @@ std::int64_t extent(const ConstTensorView& matrix, int axis) {
 py::array dense(const py::object& input, const py::object& weights, const py::object& bias, const char* activation,
                 const py::object& out) {
   const Activation fused = parse_activation(activation);
-  const py::array x = as_array(input, "input");
-  const py::array w = as_array(weights, "weights");
-  py::array b;
+  const Array x = to_array(input, "input");
+  const Array w = to_array(weights, "weights");
+  Array b;
   const ConstTensorView x_view = view(x, "input");
   const ConstTensorView w_view = view(w, "weights");
   const ConstTensorView b_view = optional_view(bias, "bias", b);
-  py::array y = output(out, {extent(x_view, 0), extent(w_view, 1)});
+  Array y = output(out, {extent(x_view, 0), extent(w_view, 1)}, x);
   const TensorView y_view = mutable_view(y, "out");
   {
     const py::gil_scoped_release release;
-    dense_forward({}, x_view, w_view, b_view, fused, y_view);
+    dense_forward(x.context(), x_view, w_view, b_view, fused, y_view);
   }
-  return y;
+  return y.object();
 }
 
 py::array dense_backward_input_(const py::object& grad_output, const py::object& weights, const py::object& out) {
-  const py::array g = as_array(grad_output, "grad_output");
-  const py::array w = as_array(weights, "weights");
+  const Array g = to_array(grad_output, "grad_output");
+  const Array w = to_array(weights, "weights");
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView w_view = view(w, "weights");
-  py::array dx = output(out, {extent(g_view, 0), extent(w_view, 0)});
+  Array dx = output(out, {extent(g_view, 0), extent(w_view, 0)}, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const py::gil_scoped_release release;
-    dense_backward_input({}, g_view, w_view, dx_view);
+    dense_backward_input(g.context(), g_view, w_view, dx_view);
   }
-  return dx;
+  return dx.object();
 }
 
 py::tuple dense_backward_weights_(const py::object& input, const py::object& grad_output) {
-  const py::array x = as_array(input, "input");
-  const py::array g = as_array(grad_output, "grad_output");
+  const Array x = to_array(input, "input");
+  const Array g = to_array(grad_output, "grad_output");
   const ConstTensorView x_view = view(x, "input");
   const ConstTensorView g_view = view(g, "grad_output");
-  py::array dw = empty({extent(x_view, 1), extent(g_view, 1)});
-  py::array db = empty({extent(g_view, 1)});
+  Array dw = empty({extent(x_view, 1), extent(g_view, 1)}, x);
+  Array db = empty({extent(g_view, 1)}, x);
   const TensorView dw_view = mutable_view(dw, "grad_weights");
   const TensorView db_view = mutable_view(db, "grad_bias");
   {
     const py::gil_scoped_release release;
-    dense_backward_weights({}, x_view, g_view, dw_view, db_view);
+    dense_backward_weights(x.context(), x_view, g_view, dw_view, db_view);
   }
-  return py::make_tuple(dw, db);
+  return py::make_tuple(dw.object(), db.object());
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 #include "options.hpp"
 
 namespace convec::python {
@@ -19,44 +20,44 @@ Shape rows_of(const ConstTensorView& predictions) { return {predictions.shape.ra
 template <typename Run>
 py::array by_row(const py::object& predictions, const char* predictions_name, const py::object& targets,
                  const char* targets_name, const py::object& out, Run&& run) {
-  const py::array p = as_array(predictions, predictions_name);
-  const py::array t = as_array(targets, targets_name);
+  const Array p = to_array(predictions, predictions_name);
+  const Array t = to_array(targets, targets_name);
   const ConstTensorView p_view = view(p, predictions_name);
   const ConstTensorView t_view = view(t, targets_name);
-  py::array values = output(out, rows_of(p_view));
+  Array values = output(out, rows_of(p_view), p);
   const TensorView values_view = mutable_view(values, "out");
   {
     const py::gil_scoped_release release;
-    run(p_view, t_view, values_view);
+    run(p.context(), p_view, t_view, values_view);
   }
-  return values;
+  return values.object();
 }
 
 // Calls run(grad_losses, predictions, targets, grad_predictions).
 template <typename Run>
 py::array gradient(const py::object& grad_losses, const py::object& predictions, const char* predictions_name,
                    const py::object& targets, const char* targets_name, const py::object& out, Run&& run) {
-  const py::array g = as_array(grad_losses, "grad_losses");
-  const py::array p = as_array(predictions, predictions_name);
-  const py::array t = as_array(targets, targets_name);
+  const Array g = to_array(grad_losses, "grad_losses");
+  const Array p = to_array(predictions, predictions_name);
+  const Array t = to_array(targets, targets_name);
   const ConstTensorView g_view = view(g, "grad_losses");
   const ConstTensorView p_view = view(p, predictions_name);
   const ConstTensorView t_view = view(t, targets_name);
-  py::array dp = output(out, p_view.shape);
+  Array dp = output(out, p_view.shape, g);
   const TensorView dp_view = mutable_view(dp, "out");
   {
     const py::gil_scoped_release release;
-    run(g_view, p_view, t_view, dp_view);
+    run(g.context(), g_view, p_view, t_view, dp_view);
   }
-  return dp;
+  return dp.object();
 }
 
 py::array softmax_cross_entropy(const py::object& logits, const py::object& labels, bool from_logits,
                                 float label_smoothing, const py::object& out) {
   const CrossEntropyOptions options{from_logits, label_smoothing};
   return by_row(logits, "input", labels, "labels", out,
-                [&](const ConstTensorView& x, const ConstTensorView& t, const TensorView& y) {
-                  softmax_cross_entropy_forward({}, x, t, options, y);
+                [&](const Context& context, const ConstTensorView& x, const ConstTensorView& t, const TensorView& y) {
+                  softmax_cross_entropy_forward(context, x, t, options, y);
                 });
 }
 
@@ -65,16 +66,16 @@ py::array softmax_cross_entropy_backward_(const py::object& grad_losses, const p
                                           const py::object& out) {
   const CrossEntropyOptions options{from_logits, label_smoothing};
   return gradient(grad_losses, logits, "input", labels, "labels", out,
-                  [&](const ConstTensorView& g, const ConstTensorView& x, const ConstTensorView& t,
-                      const TensorView& dx) { softmax_cross_entropy_backward({}, g, x, t, options, dx); });
+                  [&](const Context& context, const ConstTensorView& g, const ConstTensorView& x, const ConstTensorView& t,
+                      const TensorView& dx) { softmax_cross_entropy_backward(context, g, x, t, options, dx); });
 }
 
 py::array pointwise_loss(const char* loss, const py::object& predictions, const py::object& targets, bool from_logits,
                          float label_smoothing, const py::object& out) {
   const PointwiseLossOptions options{parse_pointwise_loss(loss), from_logits, label_smoothing};
   return by_row(predictions, "predictions", targets, "targets", out,
-                [&](const ConstTensorView& p, const ConstTensorView& t, const TensorView& y) {
-                  pointwise_loss_forward({}, options, p, t, y);
+                [&](const Context& context, const ConstTensorView& p, const ConstTensorView& t, const TensorView& y) {
+                  pointwise_loss_forward(context, options, p, t, y);
                 });
 }
 
@@ -83,16 +84,16 @@ py::array pointwise_loss_backward_(const char* loss, const py::object& grad_loss
                                    const py::object& out) {
   const PointwiseLossOptions options{parse_pointwise_loss(loss), from_logits, label_smoothing};
   return gradient(grad_losses, predictions, "predictions", targets, "targets", out,
-                  [&](const ConstTensorView& g, const ConstTensorView& p, const ConstTensorView& t,
-                      const TensorView& dp) { pointwise_loss_backward({}, options, g, p, t, dp); });
+                  [&](const Context& context, const ConstTensorView& g, const ConstTensorView& p, const ConstTensorView& t,
+                      const TensorView& dp) { pointwise_loss_backward(context, options, g, p, t, dp); });
 }
 
 py::array metric(const char* name, const py::object& predictions, const py::object& targets, std::int64_t k,
                  float threshold, const py::object& out) {
   const MetricOptions options{parse_metric(name), k, threshold};
   return by_row(predictions, "predictions", targets, "targets", out,
-                [&](const ConstTensorView& p, const ConstTensorView& t, const TensorView& y) {
-                  metric_forward({}, options, p, t, y);
+                [&](const Context& context, const ConstTensorView& p, const ConstTensorView& t, const TensorView& y) {
+                  metric_forward(context, options, p, t, y);
                 });
 }
 

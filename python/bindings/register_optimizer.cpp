@@ -9,6 +9,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 #include "options.hpp"
 
 namespace convec::python {
@@ -23,26 +24,26 @@ void optimizer_step_(const char* optimizer, const py::object& parameter, const p
   if (slots.size() != wanted)
     throw ShapeError("slots has " + std::to_string(slots.size()) + " arrays, but " + optimizer +
                      " with these settings keeps " + std::to_string(wanted) + "; see optimizer_slot_count");
-  py::array p = as_array(parameter, "parameter");
-  const py::array g = as_array(gradient, "gradient");
+  Array p = to_array(parameter, "parameter");
+  const Array g = to_array(gradient, "gradient");
   const TensorView p_view = mutable_view(p, "parameter");
   const ConstTensorView g_view = view(g, "gradient");
-  std::vector<py::array> holders;
+  std::vector<Array> holders;
   std::vector<TensorView> slot_views;
   for (std::size_t slot = 0; slot < wanted; ++slot) {
     const std::string name = "slots[" + std::to_string(slot) + "]";
-    holders.push_back(as_array(slots[slot], name.c_str()));
+    holders.push_back(to_array(slots[slot], name.c_str()));
     slot_views.push_back(mutable_view(holders.back(), name.c_str()));
   }
   const py::gil_scoped_release release;
-  optimizer_step({}, options, iteration, p_view, g_view, slot_views.data(), gradient_scale);
+  optimizer_step(p.context(), options, iteration, p_view, g_view, slot_views.data(), gradient_scale);
 }
 
 double sum_of_squares_(const py::object& array) {
-  const py::array a = as_array(array, "array");
+  const Array a = to_array(array, "array");
   const ConstTensorView a_view = view(a, "array");
   const py::gil_scoped_release release;
-  return sum_of_squares({}, a_view);
+  return sum_of_squares(a.context(), a_view);
 }
 
 }  // namespace

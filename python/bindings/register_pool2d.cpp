@@ -5,6 +5,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 
 namespace convec::python {
 
@@ -29,86 +30,86 @@ template <Forward forward>
 py::array pool(const py::object& input, const py::object& pool_size, const py::object& strides,
                const py::object& padding, const py::object& out) {
   const Pool2dOptions options = parse_options(pool_size, strides, padding);
-  const py::array x = as_array(input, "input");
+  const Array x = to_array(input, "input");
   const ConstTensorView x_view = view(x, "input");
-  py::array y = output(out, pool2d_output_shape(x_view.shape, options));
+  Array y = output(out, pool2d_output_shape(x_view.shape, options), x);
   const TensorView y_view = mutable_view(y, "out");
   {
     const py::gil_scoped_release release;
-    forward({}, x_view, options, y_view);
+    forward(x.context(), x_view, options, y_view);
   }
-  return y;
+  return y.object();
 }
 
 py::array max_pool2d_backward_(const py::object& grad_output, const py::object& input, const py::object& pool_size,
                                const py::object& strides, const py::object& padding, const py::object& out) {
   const Pool2dOptions options = parse_options(pool_size, strides, padding);
-  const py::array g = as_array(grad_output, "grad_output");
-  const py::array x = as_array(input, "input");
+  const Array g = to_array(grad_output, "grad_output");
+  const Array x = to_array(input, "input");
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView x_view = view(x, "input");
-  py::array dx = output(out, x_view.shape);
+  Array dx = output(out, x_view.shape, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const py::gil_scoped_release release;
-    max_pool2d_backward({}, g_view, x_view, options, dx_view);
+    max_pool2d_backward(g.context(), g_view, x_view, options, dx_view);
   }
-  return dx;
+  return dx.object();
 }
 
 py::array average_pool2d_backward_(const py::object& grad_output, const py::sequence& input_shape,
                                    const py::object& pool_size, const py::object& strides, const py::object& padding,
                                    const py::object& out) {
   const Pool2dOptions options = parse_options(pool_size, strides, padding);
-  const py::array g = as_array(grad_output, "grad_output");
+  const Array g = to_array(grad_output, "grad_output");
   const ConstTensorView g_view = view(g, "grad_output");
-  py::array dx = output(out, to_shape(input_shape, "input_shape"));
+  Array dx = output(out, to_shape(input_shape, "input_shape"), g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const py::gil_scoped_release release;
-    average_pool2d_backward({}, g_view, options, dx_view);
+    average_pool2d_backward(g.context(), g_view, options, dx_view);
   }
-  return dx;
+  return dx.object();
 }
 
 template <GlobalForward forward>
 py::array global_pool(const py::object& input, const py::object& out) {
-  const py::array x = as_array(input, "input");
+  const Array x = to_array(input, "input");
   const ConstTensorView x_view = view(x, "input");
-  py::array y = output(out, pooled_shape(x_view.shape));
+  Array y = output(out, pooled_shape(x_view.shape), x);
   const TensorView y_view = mutable_view(y, "out");
   {
     const py::gil_scoped_release release;
-    forward({}, x_view, y_view);
+    forward(x.context(), x_view, y_view);
   }
-  return y;
+  return y.object();
 }
 
 py::array global_average_pool2d_backward_(const py::object& grad_output, const py::sequence& input_shape,
                                           const py::object& out) {
-  const py::array g = as_array(grad_output, "grad_output");
+  const Array g = to_array(grad_output, "grad_output");
   const ConstTensorView g_view = view(g, "grad_output");
-  py::array dx = output(out, to_shape(input_shape, "input_shape"));
+  Array dx = output(out, to_shape(input_shape, "input_shape"), g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const py::gil_scoped_release release;
-    global_average_pool2d_backward({}, g_view, dx_view);
+    global_average_pool2d_backward(g.context(), g_view, dx_view);
   }
-  return dx;
+  return dx.object();
 }
 
 py::array global_max_pool2d_backward_(const py::object& grad_output, const py::object& input, const py::object& out) {
-  const py::array g = as_array(grad_output, "grad_output");
-  const py::array x = as_array(input, "input");
+  const Array g = to_array(grad_output, "grad_output");
+  const Array x = to_array(input, "input");
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView x_view = view(x, "input");
-  py::array dx = output(out, x_view.shape);
+  Array dx = output(out, x_view.shape, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const py::gil_scoped_release release;
-    global_max_pool2d_backward({}, g_view, x_view, dx_view);
+    global_max_pool2d_backward(g.context(), g_view, x_view, dx_view);
   }
-  return dx;
+  return dx.object();
 }
 
 }  // namespace

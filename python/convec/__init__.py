@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         set_winograd,
         winograd,
     )
+    from convec._device import current_device, device, list_devices, set_device
     from convec.layers import Input
     from convec.models import KeyedVectors, Sequential, Word2Vec
     from convec.saving import export_onnx, import_onnx, load_model
@@ -67,6 +68,7 @@ _ATTRIBUTES = {
     "export_onnx": "convec.saving",
     "import_onnx": "convec.saving",
     "load_model": "convec.saving",
+    **dict.fromkeys(("current_device", "device", "list_devices", "set_device"), "convec._device"),
     **dict.fromkeys(
         (
             "__version__",
@@ -95,13 +97,16 @@ __all__ = [
     "backend",
     "callbacks",
     "cpu_name",
+    "current_device",
     "current_isa",
     "datasets",
     "detected_isa",
+    "device",
     "export_onnx",
     "import_onnx",
     "initializers",
     "layers",
+    "list_devices",
     "load_model",
     "losses",
     "metrics",
@@ -110,6 +115,7 @@ __all__ = [
     "ops",
     "optimizers",
     "saving",
+    "set_device",
     "set_isa",
     "set_num_threads",
     "set_winograd",

@@ -16,7 +16,7 @@ def _info() -> int:
     import numpy as np
 
     import convec
-    from convec import _core
+    from convec import _core, _device
 
     rows = {
         "convec": convec.__version__,
@@ -27,11 +27,12 @@ def _info() -> int:
         "threads": str(convec.num_threads()),
         "Winograd": "on" if convec.winograd() else "off",
         "compiled core": str(_core.__file__),
-        "CUDA": "not built into this version",
     }
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
+    for line in _device.describe_cuda():
+        print(f"{'CUDA':<{width}}  {line}")
     return 0
 
 

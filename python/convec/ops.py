@@ -4,12 +4,15 @@ Everything is float32. Images are ``(batch, height, width, channels)``, filters 
 weights ``(in, units)``, all C-contiguous: Keras' own order. ``data_format='channels_first'`` is accepted where there is
 an image and costs a transposed copy; filters and gradients of filters keep their order.
 
-Arguments may be NumPy arrays or anything with ``__dlpack__`` or the buffer protocol (torch CPU tensors, memoryviews);
-none is copied. What cannot be used as it is (another dtype, not C-contiguous, a wrong shape) is refused with a message
+Arguments may be NumPy arrays or anything with ``__dlpack__`` or the buffer protocol (torch CPU tensors, memoryviews),
+or arrays on a CUDA device: CuPy's, and whatever has ``__cuda_array_interface__`` or is on one by DLPack (torch CUDA
+tensors). None is copied. An op runs where its arguments are, which must be one device; on CUDA it is launched on CuPy's
+current stream, and results are CuPy arrays from its memory pool. What cannot be used as it is (another dtype, not C-contiguous, a wrong shape) is refused with a message
 that says how to mend it; nothing is converted silently. ``out=`` takes an array to write to, of exactly the result's
 shape, and returns it.
 
-Errors: ``ValueError`` for shapes and values, ``TypeError`` for element types and objects that are no arrays.
+Errors: ``ValueError`` for shapes and values, ``TypeError`` for element types and objects that are no arrays,
+``RuntimeError`` for arguments on different devices and for a device that cannot be used.
 
 A ``*_backward`` function takes the gradient of a scalar with respect to the forward function's output and returns that
 with respect to its inputs.
@@ -20,12 +23,12 @@ with respect to its inputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from convec import _core
+from convec import _core, _device
 
 __all__ = [
     "activation",
@@ -85,9 +88,12 @@ def _channels_first(data_format: str) -> bool:
 
 
 def _transposed(image: ArrayLike, axes: tuple[int, int, int, int], name: str) -> Array:
-    array = image if isinstance(image, np.ndarray) else np.asarray(image)
-    if array.ndim != 4:
+    on_device = hasattr(image, "__cuda_array_interface__")
+    array = image if isinstance(image, np.ndarray) or on_device else np.asarray(image)
+    if len(array.shape) != 4:
         raise ValueError(f"{name} has shape {array.shape}, but must have 4 dimensions (batch, channels, height, width)")
+    if on_device:
+        return cast(Array, _device.transposed(array, axes))
     return np.ascontiguousarray(np.transpose(array, axes))
 
 
@@ -100,11 +106,16 @@ def _first(image: Array, out: Array | None) -> Array:
     """The way back, into ``out`` where given."""
     if out is None:
         return _transposed(image, _LAST_TO_FIRST, "output")
-    view = np.transpose(image, _LAST_TO_FIRST)
+    view: Any = np.transpose(image, _LAST_TO_FIRST) if isinstance(image, np.ndarray) else image.transpose(_LAST_TO_FIRST)
     if out.shape != view.shape or out.dtype != np.float32:
         raise ValueError(f"out is {out.dtype} of shape {out.shape}, but must be float32 of shape {view.shape}")
     out[...] = view
     return out
+
+
+def _shape(array: ArrayLike) -> tuple[int, ...]:
+    """Shape of an array anywhere; NumPy cannot ask those on a device."""
+    return tuple(array.shape) if hasattr(array, "shape") else np.shape(array)
 
 
 def _last_shape(shape: Sequence[int], name: str) -> tuple[int, int, int, int]:
@@ -271,8 +282,8 @@ def conv2d_backward(
     if first:
         input = _last(input, "input")
         grad_output = _last(grad_output, "grad_output")
-    input_shape = np.shape(input)
-    filters_shape = np.shape(filters)
+    input_shape = _shape(input)
+    filters_shape = _shape(filters)
     if len(filters_shape) != 4:
         raise ValueError(
             f"filters has shape {filters_shape}, but must have 4 dimensions (rows, columns, channels / groups, filters)"

@@ -1,0 +1,38 @@
+# Whether the CUDA backend is built, and for which architectures. Included from the top folder, before any target.
+#
+# CONVEC_CUDA: AUTO (where there is a CUDA compiler), ON (fails without one) or OFF.
+# CMAKE_CUDA_ARCHITECTURES or the environment variable CUDAARCHS: what to compile for; at first everything from
+# Turing (7.5) to Blackwell (12.0), and PTX of the last for what comes later.
+set(CONVEC_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (where there is a CUDA compiler), ON or OFF")
+set_property(CACHE CONVEC_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(CONVEC_WITH_CUDA OFF)
+if(NOT CONVEC_CUDA)
+  return()
+endif()
+
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(CONVEC_CUDA STREQUAL "AUTO")
+    message(STATUS "No CUDA compiler was found: convec is built without its CUDA backend")
+    return()
+  endif()
+  message(
+    FATAL_ERROR
+      "CONVEC_CUDA is ON, but no CUDA compiler was found. Install the CUDA toolkit and put nvcc on PATH, or name it with "
+      "-DCMAKE_CUDA_COMPILER=/path/to/nvcc (or CUDACXX in the environment), or build without CUDA: -DCONVEC_CUDA=OFF.")
+endif()
+
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+  set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120)
+endif()
+enable_language(CUDA)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
+  message(FATAL_ERROR "CUDA ${CMAKE_CUDA_COMPILER_VERSION} is too old: convec's CUDA backend needs 12.8 or later. "
+                      "Install a newer toolkit or build without CUDA: -DCONVEC_CUDA=OFF.")
+endif()
+set(CONVEC_WITH_CUDA ON)
+message(STATUS "The CUDA backend is built for the architectures ${CMAKE_CUDA_ARCHITECTURES}")

@@ -1,0 +1,46 @@
+// The extension module convec._cuda: the CUDA backend, which convec._core takes over. Importing it needs no driver.
+#include <pybind11/pybind11.h>
+
+#include <convec/error.hpp>
+
+#include "cuda_backend.hpp"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
+  module.doc() = "convec's CUDA backend. Use the modules of the package convec instead.";
+  py::register_exception_translator([](std::exception_ptr error) {
+    try {
+      std::rethrow_exception(error);
+    } catch (const convec::Error& e) {
+      PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+  });
+  module.def(
+      "status",
+      [] {
+        const convec::cuda::Status status = convec::cuda::status();
+        py::dict dict;
+        dict["devices"] = status.devices;
+        dict["driver_version"] = status.driver_version;
+        dict["runtime_version"] = status.runtime_version;
+        dict["problem"] = status.problem;
+        return dict;
+      },
+      "Number of devices, versions (13020 is 13.2; 0: none) and why no device can be used, or ''.");
+  module.def(
+      "device_info",
+      [](int index) {
+        const convec::DeviceInfo info = convec::cuda::the_backend().device_info(index);
+        py::dict dict;
+        dict["name"] = info.name;
+        dict["compute_capability"] = py::make_tuple(info.major, info.minor);
+        dict["multiprocessors"] = info.multiprocessors;
+        dict["memory"] = info.memory;
+        return dict;
+      },
+      py::arg("index"), "Name, compute capability, multiprocessors and bytes of memory of a device.");
+  module.def(
+      "backend", [] { return py::capsule(&convec::cuda::the_backend(), "convec.Backend"); },
+      "The backend, for convec._core.set_cuda_backend.");
+}

@@ -1,0 +1,56 @@
+"""The CUDA backend on its emulated device, and a stand-in for the part of CuPy that convec uses."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from convec import _core, _device
+
+
+def to_device(array: np.ndarray) -> _device.DeviceArray:
+    return _device.DeviceArray.of(array)
+
+
+def fake_cupy() -> types.ModuleType:
+    cupy: Any = types.ModuleType("cupy")
+    cupy.empty = _device.DeviceArray
+    cupy.asarray = lambda array: array
+    cupy.transpose = lambda array, axes: np.transpose(array.get(), axes)
+    cupy.ascontiguousarray = lambda array: to_device(np.ascontiguousarray(array))
+    cupy.cuda = types.SimpleNamespace(
+        Device=lambda index: _Nothing(), get_current_stream=lambda device_id=None: types.SimpleNamespace(ptr=0)
+    )
+    return cupy
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def emulated_cuda() -> Iterator[None]:
+    """CUDA devices are the emulated one within."""
+    module = importlib.import_module("convec._cuda_emulated")
+    before = (_device._cuda, sys.modules.get("cupy"))
+    _device._cuda = module
+    _core.set_cuda_backend(module.backend())
+    sys.modules["cupy"] = fake_cupy()
+    try:
+        yield
+    finally:
+        _device._cuda = before[0]
+        _core.set_cuda_backend(None)
+        if before[1] is None:
+            del sys.modules["cupy"]
+        else:
+            sys.modules["cupy"] = before[1]

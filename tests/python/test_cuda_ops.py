@@ -1,0 +1,83 @@
+"""The shared case list on CUDA: on a GPU where there is one, and on the emulated device everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+from convec import _device, ops
+
+emulation = pytest.importorskip("emulated_cuda")
+
+
+def gpu_problem() -> str:
+    problem = _device.cuda_problem()
+    if not problem:
+        try:
+            import cupy  # noqa: F401
+        except ImportError as error:
+            problem = str(error)
+    return problem
+
+
+@pytest.fixture
+def emulated() -> Iterator[None]:
+    with emulation.emulated_cuda():
+        yield
+
+
+def to_device(value: Any, move: Any) -> Any:
+    if isinstance(value, (list, tuple)) and not all(isinstance(item, int) for item in value):
+        return [to_device(item, move) for item in value]
+    return move(value) if isinstance(value, np.ndarray) else value
+
+
+def to_host(value: Any) -> np.ndarray:
+    return value.get() if hasattr(value, "get") else np.asarray(value)
+
+
+def run(case: cases.Case, move: Any) -> list[np.ndarray]:
+    arrays = {name: to_device(value, move) for name, value in case.arrays().items()}
+    return [to_host(result) for result in cases.run(case, arrays)]
+
+
+def check(op: str, move: Any, chosen: Any = lambda case: True) -> None:
+    for case in filter(chosen, cases.CASES[op]):
+        wanted = cases.expected(case, case.arrays())
+        results = run(case, move)
+        assert len(results) == len(wanted)
+        for number, (result, want) in enumerate(zip(results, wanted, strict=True)):
+            case.tolerance.check(result, want, f"{case.id}, result {number}")
+        for result, again in zip(results, run(case, move), strict=True):
+            np.testing.assert_array_equal(result, again, err_msg=f"{case.id} does not repeat")
+
+
+# What takes an emulated thread a millisecond takes a GPU a nanosecond: of each op the large cases are left to it, and of
+# those that differ in an extent alone every third.
+SERIES = ("filters", "channels", "width", "height", "units", "in", "batch", "winograd", "classes")
+
+
+def small(case: cases.Case) -> bool:
+    work = sum(math.prod(np.shape(a)) for a in cases.flatten(list(case.arrays().values())) if isinstance(a, np.ndarray))
+    if case.large or work > 40_000:
+        return False
+    number = case.name.lstrip("abcdefghijklmnopqrstuvwxyz-_")
+    serial = number.isdecimal() and case.name[: -len(number)].split("-")[-1] in SERIES
+    return not serial or int(number) % 3 != 1
+
+
+@pytest.mark.parametrize("op", cases.CASES)
+def test_values_emulated(op: str, emulated: None) -> None:
+    check(op, emulation.to_device, small)
+
+
+@pytest.mark.skipif(bool(gpu_problem()), reason=gpu_problem())
+@pytest.mark.parametrize("op", cases.CASES)
+def test_values_on_gpu(op: str) -> None:
+    import cupy
+
+    check(op, cupy.asarray)
