@@ -15,6 +15,9 @@ export PATH := $(PATH):$(abspath $(BIN))
 # pip's notices are about machines, not about this project.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 BUILD := build/py
+# Where there is a CUDA compiler: this machine's GPU, or any one architecture, to see that it compiles. A wheel has all.
+gpu := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
+build: export CUDAARCHS ?= $(or $(gpu),90)
 
 CXX_FILES := $(shell git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' 'cuda/*.h' 2>/dev/null)
 SOURCES := CMakeLists.txt pyproject.toml \

@@ -60,7 +60,8 @@ __global__ void __launch_bounds__(block_threads)
 }
 
 // A thread takes the four elements of one Philox counter.
-__global__ void __launch_bounds__(block_threads) dropout_kernel(Dropout options, int64_t size, const float* input, float* output) {
+__global__ void __launch_bounds__(block_threads)
+    dropout_kernel(Dropout options, int64_t size, const float* input, float* output) {
   drop_elements(options, options.offset, size, input, output);
 }
 
@@ -93,7 +94,8 @@ __global__ void __launch_bounds__(block_threads)
 }
 
 __global__ void __launch_bounds__(block_threads)
-    softmax_backward_kernel(int64_t rows, int64_t classes, const float* grad_output, const float* output, float* grad_input) {
+    softmax_backward_kernel(int64_t rows, int64_t classes, const float* grad_output, const float* output,
+                            float* grad_input) {
   const int64_t row = row_of_warp();
   if (row >= rows) return;
   const float* g = grad_output + row * classes;

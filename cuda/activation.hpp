@@ -30,8 +30,7 @@ __host__ __device__ inline float activate(float x) {
   if constexpr (activation == Activation::relu6) return clip(x, 0.0F, 6.0F);
   if constexpr (activation == Activation::leaky_relu) return x < 0.0F ? leaky_slope * x : x;
   if constexpr (activation == Activation::elu) return x < 0.0F ? expm1f(x) : x;
-  if constexpr (activation == Activation::selu)
-    return x < 0.0F ? selu_scale * selu_alpha * expm1f(x) : selu_scale * x;
+  if constexpr (activation == Activation::selu) return x < 0.0F ? selu_scale * selu_alpha * expm1f(x) : selu_scale * x;
   // Below -14 the product is under the smallest number; without this, -infinity times 0 would be NaN.
   if constexpr (activation == Activation::gelu) return x < -14.0F ? 0.0F : x * normal_cdf(x);
   if constexpr (activation == Activation::silu) return x < -104.0F ? 0.0F : x * sigmoid(x);
@@ -48,8 +47,7 @@ __host__ __device__ inline float activate_gradient(float g, float x) {
   if constexpr (activation == Activation::relu6) return x > 0.0F && x < 6.0F ? g : 0.0F;
   if constexpr (activation == Activation::leaky_relu) return x > 0.0F ? g : leaky_slope * g;
   if constexpr (activation == Activation::elu) return x < 0.0F ? g * expf(x) : g;
-  if constexpr (activation == Activation::selu)
-    return g * (x < 0.0F ? selu_scale * selu_alpha * expf(x) : selu_scale);
+  if constexpr (activation == Activation::selu) return g * (x < 0.0F ? selu_scale * selu_alpha * expf(x) : selu_scale);
   if constexpr (activation == Activation::gelu) {
     // Phi(x) + x phi(x); x is limited where the density is 0 anyway, so that infinity times 0 does not arise.
     const float near = clip(x, -14.0F, 14.0F);

@@ -1,5 +1,5 @@
-// Batch normalisation. Statistics: blocks of 32 channels and a slice of the rows, whose parts are joined in the order of
-// the slices in double precision.
+// Batch normalisation. Statistics: blocks of 32 channels and a slice of the rows, whose parts are joined in the order
+// of the slices in double precision.
 #include <cmath>
 
 #include "cuda_table.hpp"
@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(block_threads)
   const Place at = place_in(slices);
   const bool inside = at.channel < slices.channels;
   const float* x = input + at.channel;
-  const float mean =
-      sum_rows(at, inside, shared, [=](int64_t row) { return x[row * slices.channels]; }) / static_cast<float>(at.end - at.begin);
+  const float mean = sum_rows(at, inside, shared, [=](int64_t row) { return x[row * slices.channels]; }) /
+                     static_cast<float>(at.end - at.begin);
   const float square = sum_rows(at, inside, shared, [=](int64_t row) {
     const float distance = x[row * slices.channels] - mean;
     return distance * distance;
@@ -96,8 +96,8 @@ struct Moments {
   float* batch_inverse_std;
 };
 
-__global__ void __launch_bounds__(block_threads) join_kernel(Slices slices, Moments m, const float* means,
-                                                             const float* squares, float* scale, float* shift) {
+__global__ void __launch_bounds__(block_threads)
+    join_kernel(Slices slices, Moments m, const float* means, const float* squares, float* scale, float* shift) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c >= slices.channels) return;
   // Joining two parts of a sample (Chan, Golub & LeVeque, 1983), in double precision.
@@ -170,9 +170,8 @@ __global__ void __launch_bounds__(block_threads)
   const float* x = input + at.channel;
   const float centre = inside ? mean[at.channel] : 0.0F;
   const float sum = sum_rows(at, inside, shared, [=](int64_t row) { return g[row * slices.channels]; });
-  const float centred = sum_rows(at, inside, shared, [=](int64_t row) {
-    return g[row * slices.channels] * (x[row * slices.channels] - centre);
-  });
+  const float centred = sum_rows(
+      at, inside, shared, [=](int64_t row) { return g[row * slices.channels] * (x[row * slices.channels] - centre); });
   if (!inside || at.row != 0) return;
   sums[static_cast<int64_t>(blockIdx.y) * slices.channels + at.channel] = sum;
   centred_sums[static_cast<int64_t>(blockIdx.y) * slices.channels + at.channel] = centred;
@@ -213,7 +212,8 @@ __global__ void __launch_bounds__(block_threads)
     const Floats<Width> a_of = load<Width>(a + channel);
     const Floats<Width> b_of = load<Width>(b + channel);
     const Floats<Width> c_of = load<Width>(c + channel);
-    for (int k = 0; k < Width; ++k) x.at[k] = g.at[k] * a_of.at[k] + ((x.at[k] - centre.at[k]) * b_of.at[k] + c_of.at[k]);
+    for (int k = 0; k < Width; ++k)
+      x.at[k] = g.at[k] * a_of.at[k] + ((x.at[k] - centre.at[k]) * b_of.at[k] + c_of.at[k]);
     store<Width>(grad_input + i, x);
   });
 }

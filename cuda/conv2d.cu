@@ -168,14 +168,15 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const float*
     const MatmulPlan plan(context.device.index, s.groups, rows, s.filters, depth, true);
     float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
     const bool filters_in_vectors = s.filters % 4 == 0;
-    const MatrixOutput to{output + first_out, p.filters, bias, activation, filters_in_vectors && aligned_for_vectors(output)};
-    run_matmul(context, plan,
-               ForwardProblem{
-                   {s, input + first_in, static_cast<int>(rows), s.channels % 4 == 0 && aligned_for_vectors(input)},
-                   {filters, p.filters, s.filters, filters_in_vectors && aligned_for_vectors(filters)},
-                   to,
-                   plan.partial(parts),
-                   static_cast<int>(depth)});
+    const MatrixOutput to{output + first_out, p.filters, bias, activation,
+                          filters_in_vectors && aligned_for_vectors(output)};
+    run_matmul(
+        context, plan,
+        ForwardProblem{{s, input + first_in, static_cast<int>(rows), s.channels % 4 == 0 && aligned_for_vectors(input)},
+                       {filters, p.filters, s.filters, filters_in_vectors && aligned_for_vectors(filters)},
+                       to,
+                       plan.partial(parts),
+                       static_cast<int>(depth)});
     if (parts != nullptr)
       add_slices(context, plan.partial(parts), plan.slices.count, s.groups, plan.rows, plan.columns, to, s.filters);
   });
@@ -184,7 +185,8 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const float*
 // ---- Backward to the input ------------------------------------------------------------------------------------------
 
 // The rows (or columns) of the filters that reach the pixels `phase`, phase + stride, ... : first, first + step, ...
-// (count of them), and the output row that tap number j of the pixel phase + i * stride comes from: i + origin - j * move.
+// (count of them), and the output row that tap number j of the pixel phase + i * stride comes from: i + origin - j *
+// move.
 struct Phase {
   int first, step, count;
   int origin, move;
@@ -296,8 +298,7 @@ struct PhaseOutput {
     const Pixel at = split_pixel(row, by_width, by_height);
     const int y = phase.top + at.row * s.stride_height;
     const int x = phase.left + at.column * s.stride_width;
-    float* to =
-        grad_input + ((static_cast<int64_t>(at.image) * s.height + y) * s.width + x) * s.all_channels + column;
+    float* to = grad_input + ((static_cast<int64_t>(at.image) * s.height + y) * s.width + x) * s.all_channels + column;
     if (vectors && left >= 4) {
       cuda::store<4>(to, {four[0], four[1], four[2], four[3]});
       return;
@@ -327,9 +328,9 @@ struct BackwardInputProblem {
     const int across = z % s.stride_width;
     const int down = z / s.stride_width % s.stride_height;
     const int group = z / (s.stride_width * s.stride_height);
-    const Phase2d phase{
-        phase_of(down, s.height, s.pad_top, s.kernel_height, s.stride_height, s.dilation_height),
-        phase_of(across, s.width, s.pad_left, s.kernel_width, s.stride_width, s.dilation_width), down, across};
+    const Phase2d phase{phase_of(down, s.height, s.pad_top, s.kernel_height, s.stride_height, s.dilation_height),
+                        phase_of(across, s.width, s.pad_left, s.kernel_width, s.stride_width, s.dilation_width), down,
+                        across};
     const int rows = s.batch * phase.vertical.pixels * phase.horizontal.pixels;
     const int taps = phase.vertical.count * phase.horizontal.count;
     const Divider by_width = small_divider(phase.horizontal.pixels);
@@ -356,7 +357,8 @@ void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const
     const Shape2d s(p, images);
     const auto phases = [](int64_t extent, int64_t stride) { return (extent + stride - 1) / stride; };
     const int64_t rows = images * phases(p.height, p.stride_height) * phases(p.width, p.stride_width);
-    const MatmulPlan plan(context.device.index, static_cast<int>(z), rows, s.channels, 1, false);
+    const MatmulPlan plan(context.device.index, static_cast<int>(z), rows, s.channels, int64_t{s.taps()} * s.filters,
+                          false);
     run_matmul(context, plan,
                BackwardInputProblem{s, grad_output + first_out, filters, grad_input + first_in,
                                     s.filters % 4 == 0 && aligned_for_vectors(grad_output, filters),
@@ -442,8 +444,9 @@ void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, con
                              const float* grad_output, float* grad_filters, float* grad_bias) {
   Scratch scratch(context);
   if (p.batch > images_per_launch(std::max(pixels_of(p), out_pixels_of(p))))
-    throw ShapeError("the batch has 2^31 or more pixels, but the CUDA kernel of conv2d_backward_filters takes fewer; "
-                     "split the batch and add the gradients up");
+    throw ShapeError(
+        "the batch has 2^31 or more pixels, but the CUDA kernel of conv2d_backward_filters takes fewer; "
+        "split the batch and add the gradients up");
   const Shape2d s(p, p.batch);
   const int64_t rows = int64_t{s.taps()} * s.channels;
   const int64_t depth = p.batch * out_pixels_of(p);
@@ -451,14 +454,13 @@ void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, con
   float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
   const MatrixOutput to{grad_filters, p.filters, nullptr, Activation::linear,
                         s.filters % 4 == 0 && aligned_for_vectors(grad_filters)};
-  run_matmul(
-      context, plan,
-      BackwardFiltersProblem{
-          {s, input, static_cast<int>(rows), s.channels % 4 == 0 && aligned_for_vectors(input)},
-          {grad_output, p.filters, s.filters, s.filters % 4 == 0 && aligned_for_vectors(grad_output)},
-          to,
-          plan.partial(parts),
-          static_cast<int>(depth)});
+  run_matmul(context, plan,
+             BackwardFiltersProblem{
+                 {s, input, static_cast<int>(rows), s.channels % 4 == 0 && aligned_for_vectors(input)},
+                 {grad_output, p.filters, s.filters, s.filters % 4 == 0 && aligned_for_vectors(grad_output)},
+                 to,
+                 plan.partial(parts),
+                 static_cast<int>(depth)});
   if (parts != nullptr)
     add_slices(context, plan.partial(parts), plan.slices.count, s.groups, plan.rows, plan.columns, to, s.filters);
   if (grad_bias != nullptr) column_sums(context, depth, p.filters, grad_output, grad_bias);
@@ -503,8 +505,8 @@ __device__ __forceinline__ PooledPlace pooled_place(const PooledShape& s, std::u
 }
 
 // The pooled maxima of a convolution's output and where they were: row by row within the whole window.
-__global__ void __launch_bounds__(block_threads) pool_kernel(PooledShape s, std::uint32_t count, const float* full,
-                                                             float* pooled, std::uint8_t* argmax) {
+__global__ void __launch_bounds__(block_threads)
+    pool_kernel(PooledShape s, std::uint32_t count, const float* full, float* pooled, std::uint8_t* argmax) {
   const std::uint32_t index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= count) return;
   const PooledPlace at = pooled_place(s, index);
@@ -515,7 +517,8 @@ __global__ void __launch_bounds__(block_threads) pool_kernel(PooledShape s, std:
       const int y = at.top + r;
       const int x = at.left + c;
       if (!within(y, s.out_height) || !within(x, s.out_width)) continue;
-      const float value = full[((static_cast<int64_t>(at.image) * s.out_height + y) * s.out_width + x) * s.filters + at.filter];
+      const float value =
+          full[((static_cast<int64_t>(at.image) * s.out_height + y) * s.out_width + x) * s.filters + at.filter];
       if (winner < 0 || !(value <= best || best != best)) {
         best = value;
         winner = r * s.pool_width + c;
@@ -577,7 +580,8 @@ void conv2d_max_pool2d_backward(const Context& context, const Conv2dProblem& con
   Scratch scratch(context);
   const int64_t size = conv.batch * out_pixels_of(conv) * conv.filters;
   float* full = scratch.take<float>(size);
-  check(cudaMemsetAsync(full, 0, static_cast<std::size_t>(size) * sizeof(float), stream_of(context)), "cudaMemsetAsync");
+  check(cudaMemsetAsync(full, 0, static_cast<std::size_t>(size) * sizeof(float), stream_of(context)),
+        "cudaMemsetAsync");
   for_pooled(conv, pool, [&](int64_t first, int64_t first_full, std::uint32_t count) {
     launch(unpool_kernel, {grid_of(count), block_threads, 0, stream_of(context)}, PooledShape(conv, pool), count, relu,
            output + first, argmax + first, grad_output + first, full + first_full);

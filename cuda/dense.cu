@@ -56,14 +56,14 @@ void dense_forward(const Context& context, const DenseProblem& p, const float* i
   multiply<true, false>(context, input, p.in, weights, p.units, bias, activation, output, p.batch, p.units, p.in);
 }
 
-void dense_backward_input(const Context& context, const DenseProblem& p, const float* grad_output,
-                          const float* weights, float* grad_input) {
-  multiply<true, true>(context, grad_output, p.units, weights, p.units, nullptr, Activation::linear, grad_input, p.batch,
-                       p.in, p.units);
+void dense_backward_input(const Context& context, const DenseProblem& p, const float* grad_output, const float* weights,
+                          float* grad_input) {
+  multiply<true, true>(context, grad_output, p.units, weights, p.units, nullptr, Activation::linear, grad_input,
+                       p.batch, p.in, p.units);
 }
 
-void dense_backward_weights(const Context& context, const DenseProblem& p, const float* input,
-                            const float* grad_output, float* grad_weights, float* grad_bias) {
+void dense_backward_weights(const Context& context, const DenseProblem& p, const float* input, const float* grad_output,
+                            float* grad_weights, float* grad_bias) {
   multiply<false, false>(context, input, p.in, grad_output, p.units, nullptr, Activation::linear, grad_weights, p.in,
                          p.units, p.batch);
   if (grad_bias == nullptr) return;

@@ -71,9 +71,9 @@ __device__ __forceinline__ float sum_of_exp(const float* row, int64_t classes, f
   return reduce_warp(sum);
 }
 
-__global__ void __launch_bounds__(block_threads) cross_entropy_forward(int64_t rows, int64_t classes, const float* input,
-                                                                       Labels labels, CrossEntropyOptions options,
-                                                                       float* losses) {
+__global__ void __launch_bounds__(block_threads)
+    cross_entropy_forward(int64_t rows, int64_t classes, const float* input, Labels labels, CrossEntropyOptions options,
+                          float* losses) {
   const int64_t row = row_of_warp();
   if (row >= rows) return;
   const float* x = input + row * classes;
@@ -99,7 +99,8 @@ __global__ void __launch_bounds__(block_threads) cross_entropy_forward(int64_t r
     if (one_class) {
       loss = -logf(clip_probability(x[t.label]));
     } else {
-      for (int64_t c = lane_of_thread(); c < classes; c += warp_size) loss -= t.at(c) * logf(clip_probability(x[c] / total));
+      for (int64_t c = lane_of_thread(); c < classes; c += warp_size)
+        loss -= t.at(c) * logf(clip_probability(x[c] / total));
       loss = reduce_warp(loss);
     }
   }
@@ -122,8 +123,7 @@ __global__ void __launch_bounds__(block_threads)
     float weight = 1.0F;
     if (t.distribution != nullptr) weight = sum_of_row(t.distribution, classes) * t.share + options.label_smoothing;
     const float scale = weight / sum;
-    for (int64_t c = lane_of_thread(); c < classes; c += warp_size)
-      dx[c] = g * (expf(x[c] - peak) * scale - t.at(c));
+    for (int64_t c = lane_of_thread(); c < classes; c += warp_size) dx[c] = g * (expf(x[c] - peak) * scale - t.at(c));
   } else if (t.distribution == nullptr) {
     // -g q / p where p is not clipped.
     for (int64_t c = lane_of_thread(); c < classes; c += warp_size) {
@@ -148,7 +148,8 @@ __global__ void __launch_bounds__(block_threads)
 // ---- Labels ---------------------------------------------------------------------------------------------------------
 
 // first[0] = the smallest index of a label outside [0, classes), where there is one.
-__global__ void __launch_bounds__(block_threads) find_kernel(int64_t rows, int64_t classes, Labels labels, unsigned long long* first) {
+__global__ void __launch_bounds__(block_threads)
+    find_kernel(int64_t rows, int64_t classes, Labels labels, unsigned long long* first) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; row < rows; row += step) {
     const int64_t label = label_at(labels, row);
@@ -210,9 +211,9 @@ __device__ __forceinline__ float pointwise_slope(const PointwiseLossOptions& opt
   return 0.0F;
 }
 
-__global__ void __launch_bounds__(block_threads) pointwise_forward(PointwiseLossOptions options, int64_t rows, int64_t columns,
-                                                                   const float* predictions, const float* targets,
-                                                                   float* losses) {
+__global__ void __launch_bounds__(block_threads)
+    pointwise_forward(PointwiseLossOptions options, int64_t rows, int64_t columns, const float* predictions,
+                      const float* targets, float* losses) {
   const int64_t row = row_of_warp();
   if (row >= rows) return;
   float sum = 0.0F;
@@ -292,7 +293,8 @@ Labels labels_from(const Labels& labels, int64_t row, int64_t classes) {
   if (labels.distribution != nullptr)
     rest.distribution = labels.distribution + row * classes;
   else
-    rest.classes = static_cast<const std::byte*>(labels.classes) + static_cast<std::size_t>(row) * size_of(labels.dtype);
+    rest.classes =
+        static_cast<const std::byte*>(labels.classes) + static_cast<std::size_t>(row) * size_of(labels.dtype);
   return rest;
 }
 

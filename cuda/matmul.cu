@@ -80,7 +80,8 @@ void column_sums(const Context& context, int64_t rows, int64_t columns, const fl
   Scratch scratch(context);
   float* parts = scratch.take<float>(slices * columns);
   launch(column_sums_kernel, {grid, block_threads, 0, stream_of(context)}, rows, columns, slice, matrix, parts);
-  launch(column_sums_kernel, {dim3(grid.x), block_threads, 0, stream_of(context)}, slices, columns, slices, parts, sums);
+  launch(column_sums_kernel, {dim3(grid.x), block_threads, 0, stream_of(context)}, slices, columns, slices, parts,
+         sums);
 }
 
 }  // namespace convec::cuda

@@ -44,7 +44,7 @@ using SmallTile = Tile<32, 32, 16, 2, 4>;
 // Shared memory of one operand: its tile with k outermost, twice. The padding keeps the columns that a warp writes at
 // once in different banks.
 template <int Outer, int Depth>
-struct SharedTile {
+struct alignas(4 * sizeof(float)) SharedTile {
   static constexpr int padding = 4;
   float at[2][Depth][Outer + padding];
 };
@@ -256,9 +256,7 @@ struct MatmulPlan {
   }
 
   int edge() const { return tile == 2 ? 128 : tile == 1 ? 64 : 32; }
-  int64_t partial_floats() const {
-    return slices.count == 1 ? 0 : int64_t{slices.count} * z * rows * columns;
-  }
+  int64_t partial_floats() const { return slices.count == 1 ? 0 : int64_t{slices.count} * z * rows * columns; }
   PartialSums partial(float* data) const {
     return {slices.count == 1 ? nullptr : data, int64_t{z} * rows * columns, int64_t{rows} * columns};
   }

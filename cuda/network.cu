@@ -10,7 +10,8 @@ namespace convec::cuda {
 
 namespace {
 
-__global__ void begin_step_kernel(bool adam, double beta_1, double beta_2, const EpochSource* source, StepState* state) {
+__global__ void begin_step_kernel(bool adam, double beta_1, double beta_2, const EpochSource* source,
+                                  StepState* state) {
   const int64_t step = ++state->step;
   const auto iteration = static_cast<double>(++state->iteration);
   if (source->learning_rates != nullptr) state->learning_rate = source->learning_rates[step];

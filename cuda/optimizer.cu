@@ -126,8 +126,7 @@ __global__ void __launch_bounds__(block_threads)
   for (int64_t i = first; i < vectors; i += step)
     update_vector<optimizer, Width>(rule, rate, decay, scale, i * Width, parameter, gradient, slots);
   const int64_t rest = vectors * Width + first;
-  if (Width > 1 && rest < size)
-    update_vector<optimizer, 1>(rule, rate, decay, scale, rest, parameter, gradient, slots);
+  if (Width > 1 && rest < size) update_vector<optimizer, 1>(rule, rate, decay, scale, rest, parameter, gradient, slots);
 }
 
 void run(const Context& context, Optimizer optimizer, int slot_count, const Rule& rule, int64_t size, float* parameter,
@@ -165,8 +164,8 @@ void optimizer_step(const Context& context, const OptimizerOptions& options, int
   if (options.optimizer == Optimizer::adam || options.optimizer == Optimizer::adamw) {
     const auto step = static_cast<double>(iteration);
     rule.corrected_rate =
-        static_cast<float>(static_cast<double>(options.learning_rate) * std::sqrt(1.0 - std::pow(options.beta_2, step)) /
-                           (1.0 - std::pow(options.beta_1, step)));
+        static_cast<float>(static_cast<double>(options.learning_rate) *
+                           std::sqrt(1.0 - std::pow(options.beta_2, step)) / (1.0 - std::pow(options.beta_1, step)));
   }
   run(context, options.optimizer, optimizer_slot_count(options), rule, size, parameter, gradient, slots);
 }
@@ -198,10 +197,12 @@ __global__ void __launch_bounds__(block_threads) total_kernel(const double* sums
   if (threadIdx.x == 0) *total = sum;
 }
 
-__global__ void __launch_bounds__(block_threads) scale_kernel(int arrays, const double* sums, float norm, float* scale) {
+__global__ void __launch_bounds__(block_threads)
+    scale_kernel(int arrays, const double* sums, float norm, float* scale) {
   __shared__ double shared[block_threads / warp_size];
   const double length = sqrt(total_of(arrays, sums, shared));
-  if (threadIdx.x == 0) *scale = length > static_cast<double>(norm) ? static_cast<float>(static_cast<double>(norm) / length) : 1.0F;
+  if (threadIdx.x == 0)
+    *scale = length > static_cast<double>(norm) ? static_cast<float>(static_cast<double>(norm) / length) : 1.0F;
 }
 
 double sum_of_squares(const Context& context, int64_t size, const float* array) {
@@ -234,8 +235,7 @@ void clip_scale(const Context& context, const std::vector<const float*>& arrays,
                 float norm, float* scale) {
   Scratch scratch(context);
   double* sums = scratch.take<double>(static_cast<int64_t>(arrays.size()) * square_blocks);
-  for (std::size_t i = 0; i < arrays.size(); ++i)
-    sum_squares(context, sizes[i], arrays[i], sums + i * square_blocks);
+  for (std::size_t i = 0; i < arrays.size(); ++i) sum_squares(context, sizes[i], arrays[i], sums + i * square_blocks);
   launch(scale_kernel, {1, block_threads, 0, stream_of(context)}, static_cast<int>(arrays.size()), sums, norm, scale);
 }
 

@@ -58,7 +58,8 @@ __device__ __forceinline__ Span columns_of(const Window& w, int out_column) {
 __device__ __forceinline__ Span windows_over(int pixel, int pad, int pool, int stride, const Divider& by_stride,
                                              int outputs) {
   const int first = pixel + pad - pool + 1;
-  const int begin = first <= 0 ? 0 : static_cast<int>(by_stride.quotient(static_cast<std::uint32_t>(first + stride - 1)));
+  const int begin =
+      first <= 0 ? 0 : static_cast<int>(by_stride.quotient(static_cast<std::uint32_t>(first + stride - 1)));
   const int last = static_cast<int>(by_stride.quotient(static_cast<std::uint32_t>(pixel + pad)));
   return {begin, last + 1 < outputs ? last + 1 : outputs};
 }
@@ -89,7 +90,8 @@ __device__ __forceinline__ int64_t out_offset_of(const Window& w, int image, int
 }
 
 template <int Width>
-__global__ void __launch_bounds__(block_threads) max_forward(Window w, std::uint32_t count, const float* input, float* output) {
+__global__ void __launch_bounds__(block_threads)
+    max_forward(Window w, std::uint32_t count, const float* input, float* output) {
   const std::uint32_t index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= count) return;
   const Place at = split(index, w.by_channels, w.by_out_width, w.by_out_height);
@@ -170,7 +172,8 @@ __global__ void __launch_bounds__(block_threads)
 }
 
 template <int Width>
-__global__ void __launch_bounds__(block_threads) average_forward(Window w, std::uint32_t count, const float* input, float* output) {
+__global__ void __launch_bounds__(block_threads)
+    average_forward(Window w, std::uint32_t count, const float* input, float* output) {
   const std::uint32_t index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= count) return;
   const Place at = split(index, w.by_channels, w.by_out_width, w.by_out_height);
@@ -237,7 +240,8 @@ __device__ __forceinline__ ImagePlace place_in(const Image& shape) {
   return {image, static_cast<int64_t>(chunk) * pool_lanes + lane, lane, row};
 }
 
-__global__ void __launch_bounds__(block_threads) global_average_forward(Image shape, const float* input, float* output) {
+__global__ void __launch_bounds__(block_threads)
+    global_average_forward(Image shape, const float* input, float* output) {
   __shared__ float sums[pool_rows][pool_lanes];
   const ImagePlace at = place_in(shape);
   float sum = 0.0F;
@@ -313,7 +317,8 @@ __global__ void __launch_bounds__(block_threads)
   if (at.channel >= shape.channels) return;
   const float gradient = grad_output[at.image * shape.channels + at.channel];
   float* pixel = grad_input + at.image * shape.pixels * shape.channels + at.channel;
-  for (int64_t i = at.row; i < shape.pixels; i += pool_rows) pixel[i * shape.channels] = i == best.pixel ? gradient : 0.0F;
+  for (int64_t i = at.row; i < shape.pixels; i += pool_rows)
+    pixel[i * shape.channels] = i == best.pixel ? gradient : 0.0F;
 }
 
 // ---- Rows of the table ----------------------------------------------------------------------------------------------
@@ -336,11 +341,12 @@ void for_slices(const Pool2dProblem& p, bool vectors, Run&& run) {
 
 void max_pool2d_forward(const Context& context, const Pool2dProblem& p, const float* input, float* output) {
   const DeviceGuard guard(context.device.index);
-  for_slices(p, aligned_for_vectors(input, output), [&](const Window& w, int64_t images, int64_t in, int64_t out, auto width) {
-    const int64_t count = images * pooled_size(p) / width;
-    launch(max_forward<width>, {grid_of(count), block_threads, 0, stream_of(context)}, w,
-           static_cast<std::uint32_t>(count), input + in, output + out);
-  });
+  for_slices(p, aligned_for_vectors(input, output),
+             [&](const Window& w, int64_t images, int64_t in, int64_t out, auto width) {
+               const int64_t count = images * pooled_size(p) / width;
+               launch(max_forward<width>, {grid_of(count), block_threads, 0, stream_of(context)}, w,
+                      static_cast<std::uint32_t>(count), input + in, output + out);
+             });
 }
 
 // Whether every pixel lies in exactly one window.
@@ -364,11 +370,12 @@ void max_pool2d_backward(const Context& context, const Pool2dProblem& p, const f
 
 void average_pool2d_forward(const Context& context, const Pool2dProblem& p, const float* input, float* output) {
   const DeviceGuard guard(context.device.index);
-  for_slices(p, aligned_for_vectors(input, output), [&](const Window& w, int64_t images, int64_t in, int64_t out, auto width) {
-    const int64_t count = images * pooled_size(p) / width;
-    launch(average_forward<width>, {grid_of(count), block_threads, 0, stream_of(context)}, w,
-           static_cast<std::uint32_t>(count), input + in, output + out);
-  });
+  for_slices(p, aligned_for_vectors(input, output),
+             [&](const Window& w, int64_t images, int64_t in, int64_t out, auto width) {
+               const int64_t count = images * pooled_size(p) / width;
+               launch(average_forward<width>, {grid_of(count), block_threads, 0, stream_of(context)}, w,
+                      static_cast<std::uint32_t>(count), input + in, output + out);
+             });
 }
 
 void average_pool2d_backward(const Context& context, const Pool2dProblem& p, const float* grad_output,

@@ -189,7 +189,8 @@ int multiprocessors(int device) {
   static std::mutex mutex;
   const std::lock_guard<std::mutex> lock(mutex);
   int& count = known[device % most_devices];
-  if (count == 0) check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  if (count == 0)
+    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
   return count;
 }
 

@@ -20,10 +20,11 @@ Backend* find_backend(DeviceType type) noexcept { return type == DeviceType::cud
 Backend& backend(Device device) {
   Backend* found = find_backend(device.type);
   if (found == nullptr)
-    throw DeviceError("an array is on " + to_string(device) +
-                      ", but the CUDA backend is not loaded; in Python convec.device('cuda:0') loads it and says why it "
-                      "cannot, in C++ link convec::cuda and call convec::cuda::load(), or move the array to the host, "
-                      "e.g. cupy.asnumpy(array)");
+    throw DeviceError(
+        "an array is on " + to_string(device) +
+        ", but the CUDA backend is not loaded; in Python convec.device('cuda:0') loads it and says why it "
+        "cannot, in C++ link convec::cuda and call convec::cuda::load(), or move the array to the host, "
+        "e.g. cupy.asnumpy(array)");
   return *found;
 }
 

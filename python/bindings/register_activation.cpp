@@ -44,38 +44,43 @@ py::array gradient(const py::object& grad_output, const py::object& other, const
 
 py::array activation(const py::object& input, const char* name, const py::object& out) {
   const Activation function = parse_activation(name);
-  return elementwise(input, out,
-                     [=](const Context& context, const ConstTensorView& x, const TensorView& y) { activation_forward(context, function, x, y); });
+  return elementwise(input, out, [=](const Context& context, const ConstTensorView& x, const TensorView& y) {
+    activation_forward(context, function, x, y);
+  });
 }
 
 py::array activation_backward_(const py::object& grad_output, const py::object& input, const char* name,
                                const py::object& out) {
   const Activation function = parse_activation(name);
   return gradient(grad_output, input, "input", out,
-                  [=](const Context& context, const ConstTensorView& g, const ConstTensorView& x, const TensorView& dx) {
-                    activation_backward(context, function, g, x, dx);
-                  });
+                  [=](const Context& context, const ConstTensorView& g, const ConstTensorView& x,
+                      const TensorView& dx) { activation_backward(context, function, g, x, dx); });
 }
 
 py::array softmax(const py::object& input, const py::object& out) {
-  return elementwise(input, out, [](const Context& context, const ConstTensorView& x, const TensorView& y) { softmax_forward(context, x, y); });
+  return elementwise(input, out, [](const Context& context, const ConstTensorView& x, const TensorView& y) {
+    softmax_forward(context, x, y);
+  });
 }
 
 py::array softmax_backward_(const py::object& grad_output, const py::object& output, const py::object& out) {
-  return gradient(
-      grad_output, output, "output", out,
-      [](const Context& context, const ConstTensorView& g, const ConstTensorView& y, const TensorView& dx) { softmax_backward(context, g, y, dx); });
+  return gradient(grad_output, output, "output", out,
+                  [](const Context& context, const ConstTensorView& g, const ConstTensorView& y, const TensorView& dx) {
+                    softmax_backward(context, g, y, dx);
+                  });
 }
 
 py::array dropout_(const py::object& input, float rate, std::uint64_t seed, std::uint64_t offset,
                    const py::object& out) {
-  return elementwise(input, out,
-                     [=](const Context& context, const ConstTensorView& x, const TensorView& y) { dropout(context, rate, seed, offset, x, y); });
+  return elementwise(input, out, [=](const Context& context, const ConstTensorView& x, const TensorView& y) {
+    dropout(context, rate, seed, offset, x, y);
+  });
 }
 
 py::array rescale_(const py::object& input, float scale, float offset, const py::object& out) {
-  return elementwise(input, out,
-                     [=](const Context& context, const ConstTensorView& x, const TensorView& y) { rescale(context, scale, offset, x, y); });
+  return elementwise(input, out, [=](const Context& context, const ConstTensorView& x, const TensorView& y) {
+    rescale(context, scale, offset, x, y);
+  });
 }
 
 }  // namespace

@@ -86,7 +86,8 @@ py::tuple batch_norm_backward_(const py::object& grad_output, const py::object& 
   const TensorView dbeta_view = mutable_view(dbeta, "grad_beta");
   {
     const py::gil_scoped_release release;
-    batch_norm_backward(g.context(), g_view, x_view, gamma_view, mean_view, inverse_std_view, dx_view, dgamma_view, dbeta_view);
+    batch_norm_backward(g.context(), g_view, x_view, gamma_view, mean_view, inverse_std_view, dx_view, dgamma_view,
+                        dbeta_view);
   }
   return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
 }

@@ -65,9 +65,10 @@ py::array softmax_cross_entropy_backward_(const py::object& grad_losses, const p
                                           const py::object& labels, bool from_logits, float label_smoothing,
                                           const py::object& out) {
   const CrossEntropyOptions options{from_logits, label_smoothing};
-  return gradient(grad_losses, logits, "input", labels, "labels", out,
-                  [&](const Context& context, const ConstTensorView& g, const ConstTensorView& x, const ConstTensorView& t,
-                      const TensorView& dx) { softmax_cross_entropy_backward(context, g, x, t, options, dx); });
+  return gradient(
+      grad_losses, logits, "input", labels, "labels", out,
+      [&](const Context& context, const ConstTensorView& g, const ConstTensorView& x, const ConstTensorView& t,
+          const TensorView& dx) { softmax_cross_entropy_backward(context, g, x, t, options, dx); });
 }
 
 py::array pointwise_loss(const char* loss, const py::object& predictions, const py::object& targets, bool from_logits,
@@ -83,9 +84,10 @@ py::array pointwise_loss_backward_(const char* loss, const py::object& grad_loss
                                    const py::object& targets, bool from_logits, float label_smoothing,
                                    const py::object& out) {
   const PointwiseLossOptions options{parse_pointwise_loss(loss), from_logits, label_smoothing};
-  return gradient(grad_losses, predictions, "predictions", targets, "targets", out,
-                  [&](const Context& context, const ConstTensorView& g, const ConstTensorView& p, const ConstTensorView& t,
-                      const TensorView& dp) { pointwise_loss_backward(context, options, g, p, t, dp); });
+  return gradient(
+      grad_losses, predictions, "predictions", targets, "targets", out,
+      [&](const Context& context, const ConstTensorView& g, const ConstTensorView& p, const ConstTensorView& t,
+          const TensorView& dp) { pointwise_loss_backward(context, options, g, p, t, dp); });
 }
 
 py::array metric(const char* name, const py::object& predictions, const py::object& targets, std::int64_t k,

@@ -8,7 +8,27 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['Corpus', 'CorpusEncoder', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+class DeviceMemory:
+    """
+    Memory of a CUDA device, zeroed.
+    """
+    def __init__(self, index: int, bytes: int) -> None:
+        ...
+    def copy_in(self, host: numpy.typing.NDArray[numpy.float32], offset: int = 0) -> None:
+        """
+        Copies an array into it.
+        """
+    def copy_out(self, host: numpy.typing.NDArray[numpy.float32], offset: int = 0) -> None:
+        """
+        Fills an array from it, when all work of the default stream is done.
+        """
+    @property
+    def address(self) -> int:
+        ...
+    @property
+    def bytes(self) -> int:
+        ...
 class Network:
     """
     A compiled Sequential network; see convec.models.Sequential.
@@ -392,6 +412,10 @@ def encode_sentences(vocabulary: Vocabulary, sentences: typing.Any, max_sentence
     """
     Ids of an iterable of lists of str as a read-only int32 array: -1 after every sentence, empty ones included, and after every max_sentence_length words.
     """
+def free_device_memory(index: int) -> int:
+    """
+    Bytes of a CUDA device's memory that are free.
+    """
 def global_average_pool2d(input: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def global_average_pool2d_backward(grad_output: typing.Any, input_shape: collections.abc.Sequence[typing.Any], out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
@@ -400,6 +424,10 @@ def global_max_pool2d(input: typing.Any, out: typing.Any) -> numpy.typing.NDArra
     ...
 def global_max_pool2d_backward(grad_output: typing.Any, input: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
+def has_cuda_backend() -> bool:
+    """
+    Whether a CUDA backend was taken over.
+    """
 def max_pool2d(input: typing.Any, pool_size: typing.Any, strides: typing.Any, padding: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def max_pool2d_backward(grad_output: typing.Any, input: typing.Any, pool_size: typing.Any, strides: typing.Any, padding: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
@@ -479,6 +507,10 @@ def safetensors_parse(data: bytes) -> tuple[typing.Any, ...]:
 def safetensors_save(path: typing.Any, tensors: dict[str, typing.Any], metadata: collections.abc.Mapping[str, str] = {}, *, sync: bool = True) -> None:
     """
     Writes a dict[str, typing.Any] of arrays and metadata (str to str). The file is complete or absent; rows that are further apart than they are long are written without a copy.
+    """
+def set_cuda_backend(capsule: typing.Any) -> None:
+    """
+    Takes over the backend of convec._cuda; None takes it away.
     """
 def set_isa(name: str) -> None:
     """

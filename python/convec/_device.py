@@ -8,12 +8,15 @@ import os
 import sys
 from contextvars import ContextVar, Token
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from convec import _core
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Device", "current_device", "device", "list_devices", "set_device"]
 
@@ -79,7 +82,9 @@ def _cuda_module() -> ModuleType:
         try:
             _cuda = importlib.import_module("convec._cuda")
         except ModuleNotFoundError:
-            raise RuntimeError(f"this convec was built without CUDA (there is no module convec._cuda); {_BUILD}") from None
+            raise RuntimeError(
+                f"this convec was built without CUDA (there is no module convec._cuda); {_BUILD}"
+            ) from None
         except ImportError as error:
             raise RuntimeError(f"the module convec._cuda cannot be loaded: {error}; {_BUILD}") from None
     return _cuda
@@ -248,7 +253,7 @@ class DeviceArray:
         self.memory = _core.DeviceMemory(index, math.prod(self.shape) * self.dtype.itemsize)
 
     @classmethod
-    def of(cls, array: npt.NDArray[Any], index: int = 0) -> DeviceArray:
+    def of(cls, array: npt.NDArray[Any], index: int = 0) -> Self:
         """A copy of a NumPy array on a device. Raises RuntimeError where it does not fit."""
         there = cls(array.shape, array.dtype, index)
         if array.size:

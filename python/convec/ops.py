@@ -106,7 +106,9 @@ def _first(image: Array, out: Array | None) -> Array:
     """The way back, into ``out`` where given."""
     if out is None:
         return _transposed(image, _LAST_TO_FIRST, "output")
-    view: Any = np.transpose(image, _LAST_TO_FIRST) if isinstance(image, np.ndarray) else image.transpose(_LAST_TO_FIRST)
+    view: Any = (
+        np.transpose(image, _LAST_TO_FIRST) if isinstance(image, np.ndarray) else image.transpose(_LAST_TO_FIRST)
+    )
     if out.shape != view.shape or out.dtype != np.float32:
         raise ValueError(f"out is {out.dtype} of shape {out.shape}, but must be float32 of shape {view.shape}")
     out[...] = view

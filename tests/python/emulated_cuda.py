@@ -13,16 +13,23 @@ import numpy as np
 from convec import _core, _device
 
 
-def to_device(array: np.ndarray) -> _device.DeviceArray:
-    return _device.DeviceArray.of(array)
+def to_device(array: np.ndarray) -> CupyArray:
+    return CupyArray.of(array)
+
+
+class CupyArray(_device.DeviceArray):
+    """An array with the methods of CuPy's that convec calls."""
+
+    def transpose(self, axes: tuple[int, ...]) -> np.ndarray:
+        return np.transpose(self.get(), axes)
 
 
 def fake_cupy() -> types.ModuleType:
     cupy: Any = types.ModuleType("cupy")
-    cupy.empty = _device.DeviceArray
+    cupy.empty = CupyArray
     cupy.asarray = lambda array: array
     cupy.transpose = lambda array, axes: np.transpose(array.get(), axes)
-    cupy.ascontiguousarray = lambda array: to_device(np.ascontiguousarray(array))
+    cupy.ascontiguousarray = to_device
     cupy.cuda = types.SimpleNamespace(
         Device=lambda index: _Nothing(), get_current_stream=lambda device_id=None: types.SimpleNamespace(ptr=0)
     )

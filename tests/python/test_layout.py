@@ -105,8 +105,10 @@ def test_every_declaration_is_reachable_from_python() -> None:
 def test_table_rows_are_declared_filled_and_called() -> None:
     drivers = read_all(CORE / "src" / "cpu", "*.cpp")
     callers = read_all(CORE / "src" / "ops", "*.cpp") + read_all(CORE / "src" / "network", "*.cpp")
+    on_cuda = read_all(ROOT / "cuda", "*.cu")
     for row in table_rows():
         assert re.search(rf"\btable\.{row} = ", drivers), f"no driver of cpp/src/cpu fills {row}"
+        assert re.search(rf"\btable\.{row} = ", on_cuda), f"no file of cuda/ fills {row}"
         # A row that only the plan of a network or another row uses is called somewhere too.
         used = rf"(?:\.|->)\s*{row}\b(?! =)"
         assert re.search(used, callers) or re.search(used, drivers), f"nothing calls the row {row}"
@@ -129,6 +131,11 @@ def test_bindings_are_registered_and_built(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((CORE / "src").rglob("*.cpp")), ids=lambda p: p.name)
 def test_sources_are_built(path: Path) -> None:
     assert str(path.relative_to(CORE)) in (CORE / "CMakeLists.txt").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cuda").glob("*.cu")), ids=lambda p: p.stem)
+def test_cuda_sources_are_built(path: Path) -> None:
+    assert path.name in (path.parent / "CMakeLists.txt").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((CORE / "src" / "cpu" / "kernels").glob("*.cpp")), ids=lambda p: p.stem)
