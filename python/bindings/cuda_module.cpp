@@ -9,7 +9,7 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
   module.doc() = "convec's CUDA backend. Use the modules of the package convec instead.";
-  py::register_exception_translator([](std::exception_ptr error) {
+  py::register_local_exception_translator([](std::exception_ptr error) {
     try {
       std::rethrow_exception(error);
     } catch (const convec::Error& e) {

@@ -7,9 +7,9 @@ an image and costs a transposed copy; filters and gradients of filters keep thei
 Arguments may be NumPy arrays or anything with ``__dlpack__`` or the buffer protocol (torch CPU tensors, memoryviews),
 or arrays on a CUDA device: CuPy's, and whatever has ``__cuda_array_interface__`` or is on one by DLPack (torch CUDA
 tensors). None is copied. An op runs where its arguments are, which must be one device; on CUDA it is launched on CuPy's
-current stream, and results are CuPy arrays from its memory pool. What cannot be used as it is (another dtype, not C-contiguous, a wrong shape) is refused with a message
-that says how to mend it; nothing is converted silently. ``out=`` takes an array to write to, of exactly the result's
-shape, and returns it.
+current stream, and results are CuPy arrays from its memory pool. What cannot be used as it is (another dtype, not
+C-contiguous, a wrong shape) is refused with a message that says how to mend it; nothing is converted silently. ``out=``
+takes an array to write to, of exactly the result's shape, and returns it.
 
 Errors: ``ValueError`` for shapes and values, ``TypeError`` for element types and objects that are no arrays,
 ``RuntimeError`` for arguments on different devices and for a device that cannot be used.
