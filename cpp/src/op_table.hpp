@@ -123,6 +123,7 @@ struct OpTable {
                                       const float* gamma, const float* beta, float momentum, float epsilon,
                                       float* moving_mean, float* moving_variance, float* batch_mean,
                                       float* batch_inverse_std, float* output);
+  // moving_mean may be null: 0.
   void (*batch_norm_forward_inference)(const Context&, int64_t rows, int64_t channels, const float* input,
                                        const float* gamma, const float* beta, const float* moving_mean,
                                        const float* moving_variance, float epsilon, float* output);

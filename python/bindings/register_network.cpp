@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,9 @@
 #include <convec/serialize.hpp>
 
 #include "array.hpp"
+#include "backend.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 #include "files.hpp"
 
 namespace convec::python {
@@ -220,14 +223,16 @@ py::dict to_dict(const Totals& totals) {
 
 // The arrays of a dataset, kept alive for the time of a call.
 struct Arrays {
-  py::array x, y, sample_weight;
+  Array x, y, sample_weight;
   Dataset dataset;
 
   Arrays(const py::object& x_, const py::object& y_, const py::object& sample_weight_)
-      : x(as_array(x_, "x")), y(as_array(y_, "y")) {
+      : x(to_array(x_, "x")), y(to_array(y_, "y")) {
     dataset.inputs = view(x, "x");
     dataset.targets = view(y, "y");
     dataset.sample_weights = optional_view(sample_weight_, "sample_weight", sample_weight);
+    // The network has a stream of its own.
+    if (x.on_device()) backend(x.device()).wait(x.context());
   }
 };
 
@@ -315,8 +320,9 @@ py::dict evaluate(const Network& network, const py::object& x, const py::object&
 
 py::array predict(const Network& network, const py::object& x, std::int64_t batch_size, const py::object& progress,
                   double progress_interval) {
-  const py::array array = as_array(x, "x");
+  const Array array = to_array(x, "x");
   const ConstTensorView inputs = view(array, "x");
+  if (array.on_device()) backend(array.device()).wait(array.context());
   const Epoch epoch(inputs, batch_size, py::none(), py::none(), py::none(), progress, progress_interval);
   py::array outputs = empty(network.output_shape().with_batch(epoch.options.samples));
   const TensorView outputs_view = mutable_view(outputs, "outputs");
@@ -418,6 +424,15 @@ void register_network(py::module_& module) {
           py::arg("index"), py::arg("value"), "Overwrites a parameter.")
       .def("set_trainable", &Network::set_trainable, py::arg("layer"), py::arg("trainable"),
            "Freezes or releases a layer.")
+      .def(
+          "to",
+          [](Network& network, const char* type, int index) {
+            const py::gil_scoped_release release;
+            network.to({std::strcmp(type, "cpu") == 0 ? DeviceType::cpu : DeviceType::cuda, index});
+          },
+          py::arg("type"), py::arg("index") = 0, "Moves to a device: 'cpu', or 'cuda' and its number.")
+      .def_property_readonly(
+          "device", [](const Network& network) { return to_string(network.device()); }, "The device's name.")
       .def("initialize", &Network::initialize, py::arg("seed"), "Glorot-uniform kernels, zero biases.")
       .def(
           "compile",

@@ -93,6 +93,10 @@ class Network:
         """
         Loss and metrics of one batch.
         """
+    def to(self, type: str, index: int = 0) -> None:
+        """
+        Moves to a device: 'cpu', or 'cuda' and its number.
+        """
     def train_batch(self, x: typing.Any, y: typing.Any, sample_weight: typing.Any = None) -> dict[str, typing.Any]:
         """
         One optimizer step.
@@ -100,6 +104,11 @@ class Network:
     def train_epoch(self, x: typing.Any, y: typing.Any, sample_weight: typing.Any = None, *, batch_size: int, order: typing.Any = None, samples: typing.Any = None, learning_rates: typing.Any = None, progress: typing.Any = None, progress_interval: float = 0.1) -> dict[str, typing.Any]:
         """
         One pass of optimizer steps over the data.
+        """
+    @property
+    def device(self) -> str:
+        """
+        The device's name.
         """
     @property
     def input_shape(self) -> tuple[typing.Any, ...]:

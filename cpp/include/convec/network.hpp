@@ -168,6 +168,13 @@ class CONVEC_API Network {
   /// gamma and moving variance 1.
   void initialize(std::uint64_t seed);
 
+  /// Moves parameters and optimizer state to another device, on which the network runs from then on; at first that is
+  /// the CPU. What parameter() and optimizer_slot() return stays on the host and is brought up to date by the call.
+  /// Datasets may be on the host or on the network's device.
+  /// @throws DeviceError the device cannot be used or has too little memory; the network stays where it was.
+  void to(Device device);
+  Device device() const noexcept;
+
   const std::vector<ParameterInfo>& parameters() const noexcept;
   /// View of a parameter, valid while the network lives.
   ConstTensorView parameter(std::size_t index) const;

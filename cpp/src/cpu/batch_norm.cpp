@@ -76,9 +76,9 @@ void batch_norm_forward_inference(const Context&, int64_t rows, int64_t channels
   for (int64_t c = 0; c < channels; ++c) {
     const double slope = (gamma == nullptr ? 1.0 : static_cast<double>(gamma[c])) /
                          std::sqrt(static_cast<double>(moving_variance[c]) + static_cast<double>(epsilon));
+    const double mean = moving_mean == nullptr ? 0.0 : static_cast<double>(moving_mean[c]);
     scale[c] = static_cast<float>(slope);
-    shift[c] = static_cast<float>((beta == nullptr ? 0.0 : static_cast<double>(beta[c])) -
-                                  static_cast<double>(moving_mean[c]) * slope);
+    shift[c] = static_cast<float>((beta == nullptr ? 0.0 : static_cast<double>(beta[c])) - mean * slope);
   }
   apply(rows, channels, input, scale, shift, output);
 }

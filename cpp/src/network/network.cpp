@@ -6,12 +6,16 @@
 #include <cstring>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include <convec/cpu_features.hpp>
 #include <convec/error.hpp>
 #include <convec/random.hpp>
 
+#include "backend.hpp"
+#include "network/buffer.hpp"
+#include "network/device_epoch.hpp"
 #include "network/node.hpp"
 #include "network/objective.hpp"
 #include "network/parameters.hpp"
@@ -25,16 +29,16 @@ namespace {
 struct Workspace {
   std::int64_t batch = 0;
   bool training = false;
-  Tensor input;
-  std::vector<Tensor> outputs;
-  std::vector<Tensor> states;
-  Tensor gradients[2];
-  Tensor losses;
-  Tensor loss_gradients;
-  Tensor values;
+  Buffer input;
+  std::vector<Buffer> outputs;
+  std::vector<Buffer> states;
+  Buffer gradients[2];
+  Buffer losses;
+  Buffer loss_gradients;
+  Buffer values;
   // A batch gathered from a dataset.
-  Tensor targets;
-  Tensor weights;
+  Buffer targets;
+  Buffer weights;
   // What forward() of each node returned, after the input itself.
   std::vector<const float*> activations;
 };
@@ -51,7 +55,7 @@ class Stopwatch {
 // Rows order[begin], ... (null: begin, begin + 1, ...) of an array: the rows themselves where they lie together, else a
 // copy in `to`, which may be float32 for uint8 rows.
 const void* gather_rows(const ConstTensorView& from, const std::int64_t* order, std::int64_t begin, std::int64_t count,
-                        Tensor& to) {
+                        Buffer& to) {
   const std::int64_t size = from.shape.without_batch().size();
   const std::size_t bytes = static_cast<std::size_t>(size) * size_of(from.dtype);
   const auto* source = static_cast<const std::byte*>(from.data);
@@ -64,10 +68,10 @@ const void* gather_rows(const ConstTensorView& from, const std::int64_t* order, 
       float* write = to.f32() + i * size;
       for (std::int64_t k = 0; k < size; ++k) write[k] = static_cast<float>(std::to_integer<int>(read[k]));
     } else {
-      std::memcpy(static_cast<std::byte*>(to.view().data) + static_cast<std::size_t>(i) * bytes, read, bytes);
+      std::memcpy(static_cast<std::byte*>(to.data()) + static_cast<std::size_t>(i) * bytes, read, bytes);
     }
   }
-  return to.view().data;
+  return to.data();
 }
 
 }  // namespace
@@ -84,6 +88,10 @@ struct Network::Impl {
   Objective objective;
   OptimizerOptions optimizer;
   std::int64_t iterations = 0;
+
+  // Null on the CPU. One call at a time runs on another device.
+  mutable std::unique_ptr<DeviceEpoch> device_epoch;
+  mutable std::mutex device_mutex;
 
   // Weights in the layout that inference prefers are remade after a change of weights or of what the layout depends on.
   mutable std::mutex prepare_mutex;
@@ -102,7 +110,9 @@ struct Network::Impl {
     if (w.batch >= batch && (w.training || !training)) return;
     w.batch = std::max(batch, w.batch);
     w.training = w.training || training;
-    w.input = Tensor(input_shape.with_batch(w.batch));
+    if (device_epoch) device_epoch->forget_graphs();
+    const Device device = context.device;
+    w.input = Buffer(device, input_shape.with_batch(w.batch));
     w.outputs.clear();
     w.states.clear();
     std::int64_t largest = input_shape.size();
@@ -112,17 +122,17 @@ struct Network::Impl {
     for (const auto& node : plan.nodes) {
       largest = std::max({largest, node->input_size(), node->output_size()});
       if (w.training)
-        w.outputs.emplace_back(Shape{w.batch, node->output_size()});
+        w.outputs.emplace_back(device, Shape{w.batch, node->output_size()});
       else if (w.outputs.size() < 2)
-        w.outputs.emplace_back(Shape{w.batch, largest_output});
-      w.states.emplace_back(Shape{node->state_size(w.batch)});
+        w.outputs.emplace_back(device, Shape{w.batch, largest_output});
+      w.states.emplace_back(device, Shape{node->state_size(w.batch)});
     }
     if (w.training)
-      for (Tensor& gradient : w.gradients) gradient = Tensor({w.batch, largest});
-    w.losses = Tensor({w.batch});
-    w.loss_gradients = Tensor({w.batch});
-    w.values = Tensor({w.batch});
-    w.weights = Tensor({w.batch});
+      for (Buffer& gradient : w.gradients) gradient = Buffer(device, {w.batch, largest});
+    w.losses = Buffer(device, {w.batch});
+    w.loss_gradients = Buffer(device, {w.batch});
+    w.values = Buffer(device, {w.batch});
+    w.weights = Buffer(device, {w.batch});
     w.activations.assign(plan.nodes.size() + 1, nullptr);
   }
 
@@ -154,6 +164,7 @@ struct Network::Impl {
   };
 
   void prepare() const {
+    if (device_epoch) return;
     const std::lock_guard<std::mutex> lock(prepare_mutex);
     const std::pair<IsaLevel, bool> now{current_isa(), winograd()};
     if (prepared && prepared_for == now) return;
@@ -167,7 +178,17 @@ struct Network::Impl {
   // ---- Passes ----
 
   Pass make_pass(std::int64_t batch, bool training) const {
-    return {context, batch, training, seed, static_cast<std::uint64_t>(iterations)};
+    return {context,
+            batch,
+            training,
+            seed,
+            static_cast<std::uint64_t>(iterations),
+            device_epoch ? device_epoch->state() : nullptr};
+  }
+
+  // What a captured step was made with has changed.
+  void settings_changed() const {
+    if (device_epoch) device_epoch->forget_graphs();
   }
 
   // Runs nodes [0, count); w.activations[i + 1] is node i's output.
@@ -199,6 +220,9 @@ struct Network::Impl {
   // ---- Data ----
 
   void check_inputs(const ConstTensorView& inputs) const {
+    if (inputs.device.type != DeviceType::cpu && inputs.device != context.device)
+      throw DeviceError("inputs is on " + to_string(inputs.device) + ", but the network is on " +
+                        to_string(context.device) + "; move one of them");
     if (inputs.dtype != DType::float32 && inputs.dtype != DType::uint8)
       throw DTypeError(std::string("inputs is ") + name_of(inputs.dtype) +
                        ", but must be float32 or uint8; convert it, e.g. inputs.astype('float32')");
@@ -212,6 +236,11 @@ struct Network::Impl {
     if (!compiled) throw ValueError("the network is not compiled: call compile() first");
     check_inputs(data.inputs);
     const std::int64_t rows = data.inputs.shape[0];
+    if (data.targets.device != data.inputs.device ||
+        (data.sample_weights.present() && data.sample_weights.device != data.inputs.device))
+      throw DeviceError("inputs is on " + to_string(data.inputs.device) + ", but targets is on " +
+                        to_string(data.targets.device) +
+                        "; inputs, targets and sample weights must be on the same device");
     objective.check_targets(data.targets, rows);
     if (data.sample_weights.present()) {
       check::float32(data.sample_weights, "sample_weights");
@@ -244,14 +273,20 @@ struct Network::Impl {
     const float* weights;  // or null
   };
 
+  void reserve_targets(Workspace& w, const Dataset& data) const {
+    const Shape shape = data.targets.shape.without_batch().with_batch(w.batch);
+    if (w.targets.data() != nullptr && w.targets.dtype() == data.targets.dtype && w.targets.shape() == shape) return;
+    settings_changed();
+    w.targets = Buffer(context.device, shape, data.targets.dtype);
+  }
+
   Batch take(Workspace& w, const Dataset& data, const std::int64_t* order, std::int64_t begin,
              std::int64_t count) const {
     Batch batch{};
     batch.size = count;
     batch.inputs = static_cast<const float*>(gather_rows(data.inputs, order, begin, count, w.input));
     const Shape row = data.targets.shape.without_batch();
-    if (w.targets.dtype() != data.targets.dtype || w.targets.shape() != row.with_batch(w.batch))
-      w.targets = Tensor(row.with_batch(w.batch), data.targets.dtype);
+    reserve_targets(w, data);
     batch.targets = {gather_rows(data.targets, order, begin, count, w.targets), data.targets.dtype,
                      row.with_batch(count)};
     if (data.sample_weights.present())
@@ -264,14 +299,22 @@ struct Network::Impl {
   // Forward pass, loss and metrics; the gradient of the output into w.gradients[0] when training.
   // Returns the number of nodes a backward pass goes through.
   std::size_t run_batch(Workspace& w, const Batch& batch, bool training, Accumulator& totals) const {
+    const auto [last, measured] = run_forward(w, batch, training);
+    objective.evaluate(context, measured, scratch_of(w), training ? w.gradients[0].f32() : nullptr, totals);
+    return last;
+  }
+
+  // Returns the number of nodes up to where the loss is taken from, and what it and the metrics see.
+  std::pair<std::size_t, Objective::Batch> run_forward(Workspace& w, const Batch& batch, bool training) const {
     const std::size_t nodes = plan.nodes.size();
     const std::size_t last = objective.takes_logits() ? nodes - 1 : nodes;
     const std::size_t run = objective.needs_probabilities() ? nodes : last;
     forward(w, make_pass(batch.size, training), batch.inputs, run);
-    objective.evaluate(context, {batch.size, w.activations[last], w.activations[run], batch.targets, batch.weights},
-                       {w.losses.f32(), w.loss_gradients.f32(), w.values.f32()},
-                       training ? w.gradients[0].f32() : nullptr, totals);
-    return last;
+    return {last, {batch.size, w.activations[last], w.activations[run], batch.targets, batch.weights}};
+  }
+
+  static Objective::Scratch scratch_of(const Workspace& w) {
+    return {w.losses.f32(), w.loss_gradients.f32(), w.values.f32()};
   }
 
   void train(Workspace& w, const Batch& batch, Accumulator& totals) {
@@ -281,6 +324,103 @@ struct Network::Impl {
     parameters.step(context, optimizer, iterations);
     weights_changed();
   }
+
+  // ---- On another device ----
+
+  // Launches a step on the batch that the state points to; nothing here may wait for the device.
+  void launch_step(Workspace& w, const Dataset& data, std::int64_t batch_size, std::int64_t count, bool training,
+                   Impl* trained) const {
+    Backend& owner = backend(context.device);
+    DeviceEpoch& epoch = *device_epoch;
+    owner.begin_step(context, optimizer, epoch.source(), epoch.state());
+    const Shape row = data.targets.shape.without_batch();
+    GatheredBatch gathered;
+    gathered.batch_size = batch_size;
+    gathered.size = count;
+    gathered.input_size = input_shape.size();
+    gathered.input_type = data.inputs.dtype;
+    gathered.target_bytes = row.size() * static_cast<std::int64_t>(size_of(data.targets.dtype));
+    gathered.inputs = w.input.f32();
+    gathered.targets = w.targets.data();
+    gathered.weights = data.sample_weights.present() ? w.weights.f32() : nullptr;
+    owner.gather(context, epoch.source(), epoch.state(), gathered);
+    const Batch batch{count,
+                      w.input.f32(),
+                      {w.targets.data(), data.targets.dtype, row.with_batch(count), context.device},
+                      gathered.weights};
+    const auto [last, measured] = run_forward(w, batch, training);
+    objective.evaluate_on_device(context, measured, scratch_of(w), training ? w.gradients[0].f32() : nullptr,
+                                 epoch.totals());
+    if (!training) return;
+    trained->backward(w, make_pass(count, true), last);
+    trained->parameters.step_on_device(optimizer, epoch.state());
+  }
+
+  // `trained` is this network, or null: nothing is trained.
+  Totals run_on_device(const Dataset& data, const EpochOptions& options, Impl* trained) const {
+    const std::lock_guard<std::mutex> lock(device_mutex);
+    const bool training = trained != nullptr;
+    const std::int64_t samples = check_data(data, options);
+    const std::int64_t size = std::min(options.batch_size, samples);
+    const Lease lease(*this, size, training);
+    reserve_targets(*lease, data);
+    // A captured step holds the kind of data it gathers.
+    const std::tuple<DType, DType, bool> kind{data.inputs.dtype, data.targets.dtype, data.sample_weights.present()};
+    if (kind != device_data_kind || size != device_batch_size) device_epoch->forget_graphs();
+    device_data_kind = kind;
+    device_batch_size = size;
+    DeviceEpoch::Plan run;
+    run.training = training;
+    run.samples = samples;
+    run.batch_size = size;
+    run.first_iteration = iterations;
+    run.metrics = objective.metric_count();
+    run.learning_rate = [this] { return optimizer.learning_rate; };
+    run.step = [&](std::int64_t count) { launch_step(*lease, data, size, count, training, trained); };
+    run.stepped = [&] {
+      if (trained == nullptr) return;
+      ++trained->iterations;
+      trained->parameters.changed_on_device();
+    };
+    return device_epoch->run(data, options, run);
+  }
+
+  // Calls use(layer activations) for slices of the inputs, which it uploads; on the host's side of `use` nothing waits.
+  template <typename Use>
+  void forward_on_device(const ConstTensorView& inputs, const EpochOptions& options, std::int64_t samples,
+                         bool keep_all, Use&& use) const {
+    const std::lock_guard<std::mutex> lock(device_mutex);
+    Backend& owner = backend(context.device);
+    const std::int64_t size = std::min(options.batch_size, samples);
+    const Lease lease(*this, size, keep_all);
+    Workspace& w = *lease;
+    Buffer host({}, input_shape.with_batch(size));
+    for (std::int64_t begin = 0; begin < samples; begin += size) {
+      const std::int64_t count = std::min(size, samples - begin);
+      const auto bytes = static_cast<std::size_t>(count * input_shape.size()) * sizeof(float);
+      ConstTensorView from = inputs;
+      Buffer fetched;
+      if (inputs.device.type != DeviceType::cpu) {
+        fetched = Buffer({}, inputs.shape.without_batch().with_batch(count), inputs.dtype);
+        const std::size_t row = fetched.bytes() / static_cast<std::size_t>(count);
+        owner.copy_out(context, fetched.data(),
+                       static_cast<const std::byte*>(inputs.data) + row * static_cast<std::size_t>(begin),
+                       fetched.bytes());
+        owner.wait(context);
+        from = {fetched.data(), fetched.dtype(), fetched.shape()};
+      }
+      const bool moved = from.data == fetched.data();
+      owner.copy_in(context, w.input.data(),
+                    gather_rows(from, moved ? nullptr : options.order, moved ? 0 : begin, count, host), bytes);
+      Pass pass = make_pass(count, false);
+      pass.state = nullptr;
+      forward(w, pass, w.input.f32(), plan.nodes.size());
+      use(w, begin, count);
+    }
+  }
+
+  mutable std::tuple<DType, DType, bool> device_data_kind;
+  mutable std::int64_t device_batch_size = 0;
 
   template <typename Step>
   Totals run_epoch(const Dataset& data, const EpochOptions& options, bool training, Step&& step) const {
@@ -349,7 +489,7 @@ void Network::initialize(std::uint64_t seed) {
   Parameters& parameters = impl_->parameters;
   for (std::size_t index = 0; index < parameters.count(); ++index) {
     const ParameterInfo& info = parameters.infos()[index];
-    const TensorView value{parameters.value(index), info.shape};
+    const TensorView value{parameters.host_value(index), info.shape};
     if (info.name == "kernel") {
       // Fans as Keras counts them: the receptive field times the input and output channels.
       const Shape& shape = info.shape;
@@ -363,6 +503,7 @@ void Network::initialize(std::uint64_t seed) {
       std::fill_n(value.f32(), info.shape.size(), one ? 1.0F : 0.0F);
     }
   }
+  parameters.push();
   impl_->weights_changed();
 }
 
@@ -380,14 +521,16 @@ void check_parameter(const Parameters& parameters, std::size_t index) {
 
 ConstTensorView Network::parameter(std::size_t index) const {
   check_parameter(impl_->parameters, index);
-  return {impl_->parameters.value(index), impl_->parameters.infos()[index].shape};
+  return {impl_->parameters.host_value(index), impl_->parameters.infos()[index].shape};
 }
 
 void Network::set_parameter(std::size_t index, ConstTensorView value) {
   check_parameter(impl_->parameters, index);
   check::float32(value, "value");
   check::shape(value, "value", impl_->parameters.infos()[index].shape, "the parameter's own shape");
-  std::copy_n(value.f32(), value.shape.size(), impl_->parameters.value(index));
+  check::on_host(value, "value");
+  std::copy_n(value.f32(), value.shape.size(), impl_->parameters.host_value(index));
+  impl_->parameters.push();
   impl_->weights_changed();
 }
 
@@ -404,6 +547,7 @@ void check_layer(const std::vector<Layer>& layers, std::size_t layer) {
 void Network::set_trainable(std::size_t layer, bool trainable) {
   check_layer(impl_->layers, layer);
   impl_->parameters.set_trainable(layer, trainable);
+  impl_->settings_changed();
 }
 
 bool Network::trainable(std::size_t layer) const {
@@ -418,6 +562,7 @@ void Network::compile(const LossOptions& loss, const OptimizerOptions& optimizer
   impl_->optimizer = optimizer;
   impl_->iterations = 0;
   impl_->compiled = true;
+  impl_->settings_changed();
 }
 
 bool Network::compiled() const noexcept { return impl_->compiled; }
@@ -454,10 +599,15 @@ void Network::set_optimizer_slot(std::size_t index, int slot, ConstTensorView va
                      " has not under this optimizer");
   check::float32(value, "value");
   check::shape(value, "value", impl_->parameters.infos()[index].shape, "the parameter's own shape");
+  check::on_host(value, "value");
   std::copy_n(value.f32(), value.shape.size(), state);
+  impl_->parameters.push();
 }
 
-void Network::set_seed(std::uint64_t seed) noexcept { impl_->seed = seed; }
+void Network::set_seed(std::uint64_t seed) noexcept {
+  impl_->seed = seed;
+  impl_->settings_changed();
+}
 std::uint64_t Network::seed() const noexcept { return impl_->seed; }
 
 Totals Network::train_batch(const Dataset& batch) {
@@ -472,7 +622,23 @@ Totals Network::test_batch(const Dataset& batch) {
   return evaluate(batch, options);
 }
 
+void Network::to(Device device) {
+  if (device == impl_->context.device) return;
+  // Made first: where it fails, nothing has changed.
+  std::unique_ptr<DeviceEpoch> epoch;
+  if (device.type != DeviceType::cpu) epoch = std::make_unique<DeviceEpoch>(device);
+  const Context context = epoch ? epoch->context() : Context{};
+  impl_->parameters.to(context);
+  impl_->workspaces.clear();
+  impl_->device_epoch = std::move(epoch);
+  impl_->context = context;
+  impl_->weights_changed();
+}
+
+Device Network::device() const noexcept { return impl_->context.device; }
+
 Totals Network::train_epoch(const Dataset& data, const EpochOptions& options) {
+  if (impl_->device_epoch) return impl_->run_on_device(data, options, impl_.get());
   std::int64_t step = 0;
   const float own_rate = impl_->optimizer.learning_rate;
   struct Restore {
@@ -490,6 +656,7 @@ Totals Network::train_epoch(const Dataset& data, const EpochOptions& options) {
 }
 
 Totals Network::evaluate(const Dataset& data, const EpochOptions& options) const {
+  if (impl_->device_epoch) return impl_->run_on_device(data, options, nullptr);
   impl_->prepare();
   return impl_->run_epoch(data, options, false, [&](Workspace& w, const Impl::Batch& batch, Accumulator& totals) {
     impl_->run_batch(w, batch, false, totals);
@@ -501,13 +668,30 @@ void Network::predict(ConstTensorView inputs, TensorView outputs, const EpochOpt
   const std::int64_t samples = Impl::check_order(options, inputs.shape[0]);
   check::float32(outputs, "outputs");
   check::shape(outputs, "outputs", impl_->output_shape().with_batch(samples), "one prediction a sample");
+  check::on_host(outputs, "outputs");
   if (samples == 0) return;
-  impl_->prepare();
-  const std::int64_t size = std::min(options.batch_size, samples);
-  const Impl::Lease lease(*impl_, size, false);
   const std::int64_t width = impl_->output_shape().size();
   Totals totals;
   Stopwatch since_progress;
+  if (impl_->device_epoch) {
+    impl_->forward_on_device(
+        inputs, options, samples, false, [&](Workspace& w, std::int64_t begin, std::int64_t count) {
+          Backend& owner = backend(impl_->context.device);
+          owner.copy_out(impl_->context, outputs.f32() + begin * width, w.activations[impl_->plan.nodes.size()],
+                         static_cast<std::size_t>(count * width) * sizeof(float));
+          owner.wait(impl_->context);
+          totals.samples += count;
+          ++totals.batches;
+          const bool last = begin + count == samples;
+          if (!options.progress || (!last && since_progress.seconds() < options.progress_interval)) return;
+          options.progress(totals);
+          since_progress.restart();
+        });
+    return;
+  }
+  impl_->prepare();
+  const std::int64_t size = std::min(options.batch_size, samples);
+  const Impl::Lease lease(*impl_, size, false);
   for (std::int64_t begin = 0; begin < samples; begin += size) {
     const std::int64_t count = std::min(size, samples - begin);
     const auto* input = static_cast<const float*>(gather_rows(inputs, options.order, begin, count, (*lease).input));
@@ -527,6 +711,22 @@ std::int64_t Network::first_nonfinite_layer(ConstTensorView inputs) const {
   impl_->check_inputs(inputs);
   const std::int64_t samples = inputs.shape[0];
   if (samples == 0) return -1;
+  if (impl_->device_epoch) {
+    std::int64_t first = -1;
+    EpochOptions all;
+    all.batch_size = samples;
+    impl_->forward_on_device(inputs, all, samples, true, [&](Workspace& w, std::int64_t, std::int64_t) {
+      for (std::size_t i = 0; i < impl_->plan.nodes.size() && first < 0; ++i) {
+        std::vector<float> values(static_cast<std::size_t>(samples * impl_->plan.nodes[i]->output_size()));
+        Backend& owner = backend(impl_->context.device);
+        owner.copy_out(impl_->context, values.data(), w.activations[i + 1], values.size() * sizeof(float));
+        owner.wait(impl_->context);
+        if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); }))
+          first = static_cast<std::int64_t>(impl_->plan.nodes[i]->layer());
+      }
+    });
+    return first;
+  }
   impl_->prepare();
   const Impl::Lease lease(*impl_, samples, true);
   Workspace& w = *lease;

@@ -8,6 +8,7 @@
 #include <convec/context.hpp>
 #include <convec/network.hpp>
 
+#include "backend.hpp"
 #include "network/parameters.hpp"
 
 namespace convec {
@@ -19,6 +20,8 @@ struct Pass {
   bool training = false;
   std::uint64_t seed = 0;       // of dropout
   std::uint64_t iteration = 0;  // counter of dropout
+  // On a device: where a step that is replayed finds that counter (from 1); null: `iteration` counts.
+  const StepState* state = nullptr;
 };
 
 class Node {
@@ -38,7 +41,7 @@ class Node {
   virtual std::int64_t state_size(std::int64_t batch) const;
   virtual bool has_parameters() const noexcept { return false; }
 
-  // Makes the copies of the weights that inference uses, from now on until weights change.
+  // Makes the copies of the weights that inference on the CPU uses, from now on until weights change.
   virtual void prepare();
 
   // Writes `output` and returns it, or returns `input` where nothing is to be done.

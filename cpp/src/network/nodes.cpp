@@ -41,7 +41,8 @@ struct Weights {
   bool trainable() const { return parameters->infos()[kernel].trainable; }
   // Weights that are being trained change with every batch and are not kept in this form.
   const float* prepared_for(const Pass& pass) const {
-    return pass.training || prepared.shape().rank() == 0 ? nullptr : prepared.f32();
+    const bool on_device = pass.context.device.type != DeviceType::cpu;
+    return pass.training || on_device || prepared.shape().rank() == 0 ? nullptr : prepared.f32();
   }
 };
 
@@ -240,9 +241,8 @@ class BatchNormNode final : public Node {
                                     options_.center ? parameters_->gradient(indices_.beta) : nullptr);
     } else if (grad_input != nullptr) {
       // A frozen layer is affine: the gradient takes its scale, without mean and beta.
-      const Tensor zero({channels_});
       ops(pass).batch_norm_forward_inference(pass.context, rows(pass), channels_, grad_output, gamma(), nullptr,
-                                             zero.f32(), parameters_->value(indices_.moving_variance), options_.epsilon,
+                                             nullptr, parameters_->value(indices_.moving_variance), options_.epsilon,
                                              grad_input);
     }
     return grad_input;
@@ -389,7 +389,11 @@ class DropoutNode final : public Node {
   void run(const Pass& pass, const float* from, float* to) const {
     // A key of its own for every layer: the golden ratio's 64-bit fraction spreads neighbouring numbers.
     const std::uint64_t key = seed_.value_or(pass.seed ^ (0x9E3779B97F4A7C15ULL * (layer() + 1)));
-    ops(pass).dropout(pass.context, rate_, key, pass.iteration, pass.batch * input_size(), from, to);
+    const std::int64_t size = pass.batch * input_size();
+    if (pass.state != nullptr)
+      backend(pass.context.device).dropout_at_step(pass.context, rate_, key, pass.state, size, from, to);
+    else
+      ops(pass).dropout(pass.context, rate_, key, pass.iteration, size, from, to);
   }
 
   float rate_;

@@ -4,9 +4,7 @@
 #include <utility>
 
 #include <convec/error.hpp>
-#include <convec/ops/loss.hpp>
-#include <convec/ops/softmax_cross_entropy.hpp>
-
+#include "backend.hpp"
 #include "op_table.hpp"
 #include "ops/check.hpp"
 #include "ops/softmax_cross_entropy.hpp"
@@ -114,7 +112,7 @@ void Objective::check_targets(const ConstTensorView& targets, std::int64_t rows)
         throw DTypeError(std::string("targets is ") + name_of(targets.dtype) +
                          ", but class numbers must be int32, int64 or uint8");
       const Labels labels{targets.data, targets.dtype, nullptr};
-      check_labels({}, targets, "targets", labels, output_[0]);
+      check_labels({targets.device, nullptr}, targets, "targets", labels, output_[0]);
     } else {
       check::float32(targets, "targets");
       const bool scalar = output_ == Shape{1} && targets.shape.rank() == 1;
@@ -129,30 +127,61 @@ void Objective::check_targets(const ConstTensorView& targets, std::int64_t rows)
   for (const NetworkMetric& metric : metrics_) check_one(target_of(metric));
 }
 
-ConstTensorView Objective::labels(const ConstTensorView& targets, std::int64_t size) const {
-  return {targets.data, targets.dtype, targets.dtype == DType::float32 ? output_.with_batch(size) : Shape{size},
-          targets.device};
+// Targets were checked for the whole epoch, so that the rows of the table are called directly: on a device a check
+// would wait for the result.
+namespace {
+
+Labels labels_of(const ConstTensorView& targets) {
+  Labels labels;
+  if (targets.dtype == DType::float32) {
+    labels.distribution = targets.f32();
+  } else {
+    labels.classes = targets.data;
+    labels.dtype = targets.dtype;
+  }
+  return labels;
 }
 
-ConstTensorView Objective::shaped(const ConstTensorView& targets, std::int64_t size) const {
-  return {targets.data, targets.dtype, output_.with_batch(size), targets.device};
-}
+}  // namespace
 
 void Objective::rows_of_loss(const Context& context, const LossOptions& loss, bool logits, const float* output,
                              const ConstTensorView& targets, std::int64_t size, float* losses) const {
-  const ConstTensorView predictions{output, output_.with_batch(size)};
+  const OpTable& table = op_table(context.device);
   if (categorical(loss.loss))
-    softmax_cross_entropy_forward(context, predictions, labels(targets, size), {logits, loss.label_smoothing},
-                                  {losses, {size}});
+    table.softmax_cross_entropy_forward(context, size, output_[0], output, labels_of(targets),
+                                        {logits, loss.label_smoothing}, losses);
   else
-    pointwise_loss_forward(context, pointwise(loss), predictions, shaped(targets, size), {losses, {size}});
+    table.pointwise_loss_forward(context, pointwise(loss), size, output_.size(), output, targets.f32(), losses);
+}
+
+void Objective::metric_rows(const Context& context, const NetworkMetric& metric, const Batch& batch,
+                            float* values) const {
+  if (const auto* options = std::get_if<MetricOptions>(&metric.measure)) {
+    op_table(context.device)
+        .metric_forward(context, *options, batch.size, output_.size(), batch.predictions, labels_of(batch.targets),
+                        values);
+    return;
+  }
+  const auto& loss = std::get<LossOptions>(metric.measure);
+  rows_of_loss(context, loss, loss.from_logits, batch.predictions, batch.targets, batch.size, values);
+}
+
+void Objective::gradient_rows(const Context& context, const Batch& batch, const float* gradients,
+                              float* gradient) const {
+  const OpTable& table = op_table(context.device);
+  if (categorical(loss_.loss))
+    table.softmax_cross_entropy_backward(context, batch.size, output_[0], gradients, batch.output,
+                                         labels_of(batch.targets),
+                                         {takes_logits_ || loss_.from_logits, loss_.label_smoothing}, gradient);
+  else
+    table.pointwise_loss_backward(context, pointwise(loss_), batch.size, output_.size(), gradients, batch.output,
+                                  batch.targets.f32(), gradient);
 }
 
 void Objective::evaluate(const Context& context, const Batch& batch, const Scratch& scratch, float* gradient,
                          Accumulator& totals) const {
   const std::int64_t size = batch.size;
-  const bool logits = takes_logits_ || loss_.from_logits;
-  rows_of_loss(context, loss_, logits, batch.output, batch.targets, size, scratch.losses);
+  rows_of_loss(context, loss_, takes_logits_ || loss_.from_logits, batch.output, batch.targets, size, scratch.losses);
   // Keras' sum_over_batch_size: the weighted losses over the number of samples.
   double sum = 0.0;
   for (std::int64_t i = 0; i < size; ++i) {
@@ -164,15 +193,7 @@ void Objective::evaluate(const Context& context, const Batch& batch, const Scrat
 
   for (std::size_t index = 0; index < metrics_.size(); ++index) {
     const NetworkMetric& metric = metrics_[index];
-    if (const auto* options = std::get_if<MetricOptions>(&metric.measure)) {
-      const bool pointwise_metric = target_of(*options) == Target::same_shape;
-      metric_forward(context, *options, {batch.predictions, output_.with_batch(size)},
-                     pointwise_metric ? shaped(batch.targets, size) : labels(batch.targets, size),
-                     {scratch.values, {size}});
-    } else {
-      const auto& loss = std::get<LossOptions>(metric.measure);
-      rows_of_loss(context, loss, loss.from_logits, batch.predictions, batch.targets, size, scratch.values);
-    }
+    metric_rows(context, metric, batch, scratch.values);
     double values = 0.0;
     double weights = 0.0;
     for (std::int64_t i = 0; i < size; ++i) {
@@ -183,15 +204,21 @@ void Objective::evaluate(const Context& context, const Batch& batch, const Scrat
     totals.add_metric(index, values, weights);
   }
 
-  if (gradient == nullptr) return;
-  const ConstTensorView output{batch.output, output_.with_batch(size)};
-  const ConstTensorView gradients{scratch.gradients, {size}};
-  const TensorView grad_output{gradient, output_.with_batch(size)};
-  if (categorical(loss_.loss))
-    softmax_cross_entropy_backward(context, gradients, output, labels(batch.targets, size),
-                                   {logits, loss_.label_smoothing}, grad_output);
-  else
-    pointwise_loss_backward(context, pointwise(loss_), gradients, output, shaped(batch.targets, size), grad_output);
+  if (gradient != nullptr) gradient_rows(context, batch, scratch.gradients, gradient);
+}
+
+void Objective::evaluate_on_device(const Context& context, const Batch& batch, const Scratch& scratch, float* gradient,
+                                   double* totals) const {
+  Backend& owner = backend(context.device);
+  rows_of_loss(context, loss_, takes_logits_ || loss_.from_logits, batch.output, batch.targets, batch.size,
+               scratch.losses);
+  owner.add_to_totals(context, batch.size, scratch.losses, batch.weights, totals, scratch.gradients);
+  for (std::size_t index = 0; index < metrics_.size(); ++index) {
+    metric_rows(context, metrics_[index], batch, scratch.values);
+    owner.add_to_totals(context, batch.size, scratch.values, metrics_[index].weighted ? batch.weights : nullptr,
+                        totals + 2 * (index + 1), nullptr);
+  }
+  if (gradient != nullptr) gradient_rows(context, batch, scratch.gradients, gradient);
 }
 
 }  // namespace convec

@@ -72,11 +72,17 @@ class Objective {
   void evaluate(const Context& context, const Batch& batch, const Scratch& scratch, float* gradient,
                 Accumulator& totals) const;
 
+  // The same on another device: everything stays in its memory, and the sums go to `totals`, two numbers each for the
+  // loss and every metric (Backend::add_to_totals).
+  void evaluate_on_device(const Context& context, const Batch& batch, const Scratch& scratch, float* gradient,
+                          double* totals) const;
+
  private:
+  void metric_rows(const Context& context, const NetworkMetric& metric, const Batch& batch, float* values) const;
+  void gradient_rows(const Context& context, const Batch& batch, const float* gradients, float* gradient) const;
+
   void rows_of_loss(const Context& context, const LossOptions& loss, bool logits, const float* output,
                     const ConstTensorView& targets, std::int64_t size, float* losses) const;
-  ConstTensorView labels(const ConstTensorView& targets, std::int64_t size) const;
-  ConstTensorView shaped(const ConstTensorView& targets, std::int64_t size) const;
 
   LossOptions loss_;
   std::vector<NetworkMetric> metrics_;

@@ -53,11 +53,63 @@ bool Parameters::layer_trainable(std::size_t layer) const {
 }
 
 void Parameters::allocate_slots(int slots) {
+  pull();
   slots_.clear();
   for (int slot = 0; slot < slots; ++slot) slots_.emplace_back(Shape{trained_size_});
+  if (!on_device()) return;
+  make_device_slots();
+}
+
+void Parameters::make_device_slots() {
+  device_slots_.clear();
+  for (const Tensor& slot : slots_) device_slots_.emplace_back(context_.device, slot.shape());
+}
+
+void Parameters::to(const Context& context) {
+  pull();
+  Buffer values;
+  Buffer gradients;
+  Buffer scales;
+  if (context.device.type != DeviceType::cpu) {
+    values = Buffer(context.device, values_.shape());
+    gradients = Buffer(context.device, gradients_.shape());
+    scales = Buffer(context.device, {static_cast<std::int64_t>(count()) + 1});
+  }
+  context_ = context;
+  device_values_ = std::move(values);
+  device_gradients_ = std::move(gradients);
+  clip_scales_ = std::move(scales);
+  device_slots_.clear();
+  if (!on_device()) return;
+  make_device_slots();
+  push();
+}
+
+void Parameters::push() {
+  if (!on_device()) return;
+  Backend& owner = backend(context_.device);
+  owner.copy_in(context_, device_values_.data(), values_.f32(), device_values_.bytes());
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot)
+    owner.copy_in(context_, device_slots_[slot].data(), slots_[slot].f32(), device_slots_[slot].bytes());
+  owner.wait(context_);
+}
+
+void Parameters::pull() {
+  if (!host_is_old_) return;
+  Backend& owner = backend(context_.device);
+  owner.copy_out(context_, values_.f32(), device_values_.data(), device_values_.bytes());
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot)
+    owner.copy_out(context_, slots_[slot].f32(), device_slots_[slot].data(), device_slots_[slot].bytes());
+  owner.wait(context_);
+  host_is_old_ = false;
+}
+
+bool Parameters::any_frozen() const {
+  return std::find(frozen_layers_.begin(), frozen_layers_.end(), true) != frozen_layers_.end();
 }
 
 float* Parameters::slot(std::size_t index, int slot) {
+  pull();
   if (!trained_[index] || slot < 0 || static_cast<std::size_t>(slot) >= slots_.size()) return nullptr;
   return slots_[static_cast<std::size_t>(slot)].f32() + offsets_[index];
 }
@@ -86,8 +138,7 @@ void Parameters::step(const Context& context, const OptimizerOptions& options, s
     scale = scale_to(total, options.global_clipnorm);
   }
   // Where nothing is frozen and no parameter has a norm of its own, the arena is one array.
-  const bool frozen = std::find(frozen_layers_.begin(), frozen_layers_.end(), true) != frozen_layers_.end();
-  if (!frozen && options.clipnorm <= 0.0F) {
+  if (!any_frozen() && options.clipnorm <= 0.0F) {
     if (trained_size_ > 0) update(0, trained_size_, scale);
     return;
   }
@@ -95,6 +146,41 @@ void Parameters::step(const Context& context, const OptimizerOptions& options, s
     if (!infos_[index].trainable) continue;
     const float own = options.clipnorm > 0.0F ? scale_to(squares(index), options.clipnorm) : scale;
     update(offsets_[index], size(index), own);
+  }
+}
+
+void Parameters::step_on_device(const OptimizerOptions& options, const StepState* state) {
+  Backend& owner = backend(context_.device);
+  const auto update = [&](std::int64_t offset, std::int64_t size, const float* scale) {
+    std::vector<float*> slots;
+    slots.reserve(device_slots_.size());
+    for (const Buffer& slot : device_slots_) slots.push_back(slot.f32() + offset);
+    owner.optimizer_at_step(context_, options, state, size, device_values_.f32() + offset,
+                            device_gradients_.f32() + offset, slots.data(), scale);
+  };
+  float* const common = options.global_clipnorm > 0.0F ? clip_scales_.f32() + count() : nullptr;
+  if (common != nullptr) {
+    std::vector<const float*> arrays;
+    std::vector<std::int64_t> sizes;
+    for (std::size_t index = 0; index < count(); ++index) {
+      if (!infos_[index].trainable) continue;
+      arrays.push_back(gradient(index));
+      sizes.push_back(size(index));
+    }
+    owner.clip_scale(context_, arrays, sizes, options.global_clipnorm, common);
+  }
+  if (!any_frozen() && options.clipnorm <= 0.0F) {
+    if (trained_size_ > 0) update(0, trained_size_, common);
+    return;
+  }
+  for (std::size_t index = 0; index < count(); ++index) {
+    if (!infos_[index].trainable) continue;
+    float* scale = common;
+    if (options.clipnorm > 0.0F) {
+      scale = clip_scales_.f32() + index;
+      owner.clip_scale(context_, {gradient(index)}, {size(index)}, options.clipnorm, scale);
+    }
+    update(offsets_[index], size(index), scale);
   }
 }
 

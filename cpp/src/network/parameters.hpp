@@ -9,6 +9,9 @@
 #include <convec/network.hpp>
 #include <convec/tensor.hpp>
 
+#include "backend.hpp"
+#include "network/buffer.hpp"
+
 namespace convec {
 
 class Parameters {
@@ -20,9 +23,23 @@ class Parameters {
   const std::vector<ParameterInfo>& infos() const noexcept { return infos_; }
   std::size_t count() const noexcept { return infos_.size(); }
 
-  float* value(std::size_t index) { return values_.f32() + offsets_[index]; }
-  const float* value(std::size_t index) const { return values_.f32() + offsets_[index]; }
-  float* gradient(std::size_t index) { return gradients_.f32() + offsets_[index]; }
+  // Where the network runs: on its device.
+  float* value(std::size_t index) { return (on_device() ? device_values_.f32() : values_.f32()) + offsets_[index]; }
+  float* gradient(std::size_t index) {
+    return (on_device() ? device_gradients_.f32() : gradients_.f32()) + offsets_[index];
+  }
+  // On the host, whatever the device has made of it since.
+  float* host_value(std::size_t index) {
+    pull();
+    return values_.f32() + offsets_[index];
+  }
+
+  // Moves to a device; the context's stream is used for all copies from and to it.
+  void to(const Context& context);
+  // The host's copies have changed and go to the device, where there is one.
+  void push();
+  // The device's have, by a step.
+  void changed_on_device() { host_is_old_ = on_device(); }
   std::int64_t size(std::size_t index) const { return infos_[index].shape.size(); }
 
   // Sets ParameterInfo::trainable of a layer's trained parameters.
@@ -31,13 +48,22 @@ class Parameters {
 
   // Clears and allocates `slots` arrays of optimizer state.
   void allocate_slots(int slots);
-  // Null for a running statistic and a slot that the optimizer has not.
+  // On the host. Null for a running statistic and a slot that the optimizer has not.
   float* slot(std::size_t index, int slot);
+
+  // As step(), with the numbers of the step in the device's memory.
+  void step_on_device(const OptimizerOptions& options, const StepState* state);
 
   // One optimizer step over all trainable parameters, gradient clipping included.
   void step(const Context& context, const OptimizerOptions& options, std::int64_t iteration);
 
  private:
+  bool on_device() const noexcept { return context_.device.type != DeviceType::cpu; }
+  // Brings the host's copies up to date.
+  void pull();
+  bool any_frozen() const;
+  void make_device_slots();
+
   std::vector<ParameterInfo> infos_;
   std::vector<bool> trained_;
   std::vector<bool> frozen_layers_;
@@ -46,6 +72,13 @@ class Parameters {
   Tensor values_;
   Tensor gradients_;
   std::vector<Tensor> slots_;
+
+  Context context_;
+  bool host_is_old_ = false;
+  Buffer device_values_;
+  Buffer device_gradients_;
+  std::vector<Buffer> device_slots_;
+  Buffer clip_scales_;  // one a parameter
 };
 
 }  // namespace convec

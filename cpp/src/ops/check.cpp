@@ -27,6 +27,12 @@ void same_device(const ConstTensorView& first, const char* first_name, const Con
                     to_string(other.device) + "; move one of them");
 }
 
+void on_host(const ConstTensorView& tensor, const char* name) {
+  if (tensor.device.type == DeviceType::cpu) return;
+  throw DeviceError(std::string(name) + " is on " + to_string(tensor.device) +
+                    ", but must be on the host; copy it, e.g. cupy.asnumpy(" + name + ")");
+}
+
 void at_least(std::int64_t value, std::int64_t least, const char* name) {
   constexpr std::int64_t limit = 1LL << 31;
   if (value < least)

@@ -19,6 +19,8 @@ void float32(const ConstTensorView& tensor, const char* name);
 // Throws DeviceError where two arguments live on different devices. Absent views are skipped.
 void same_device(const ConstTensorView& first, const char* first_name, const ConstTensorView& other,
                  const char* other_name);
+// Throws DeviceError where an array that the host reads or writes is elsewhere.
+void on_host(const ConstTensorView& tensor, const char* name);
 // "strides[0] is 0, but must be at least 1" (and below 2^31, so that no product of two overflows)
 void at_least(std::int64_t value, std::int64_t least, const char* name);
 // Throws ValueError where `value` is outside [low, high) or NaN.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from convec import backend, saving
+from convec import _device, backend, saving
 from convec._core import Network
 from convec.layers.base import Array, InputLayer, Layer, Shape, check_shape, check_weights
 from convec.models import data, summary
@@ -156,6 +156,34 @@ class Sequential(Trainer):
         else:
             self._build(check_shape(tuple(input_shape)[1:]))
 
+    def to(self, device: str | _device.Device) -> Sequential:
+        """Moves the model to a device, where it is trained and run from then on.
+
+        Weights and the optimizer's state move with it. What goes in and comes out stays NumPy; arrays that are on the
+        model's device already (CuPy's) are taken as they are.
+
+        Args:
+            device: 'cpu', 'cuda:0', ..., 'auto', or a :func:`convec.device`.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            RuntimeError: the device cannot be used, or has too little memory. ValueError: it is no device's name.
+        """
+        chosen = _device.device(device)
+        if self._network is not None:
+            self._network.to(chosen.type, chosen.index)
+        self._device = chosen
+        return self
+
+    @property
+    def device(self) -> str:
+        """Name of the model's device; before it is built, of the one that it is going to use."""
+        if self._network is not None:
+            return str(self._network.device)
+        return str(self._device or _device.current_device())
+
     def _declared(self) -> Shape | None:
         if self._input is not None:
             return self._input.declared_shape
@@ -193,6 +221,9 @@ class Sequential(Trainer):
         if not self._trainable:
             for layer in self._layers:
                 layer.trainable = False
+        chosen = self._device or _device.current_device()
+        if chosen.type != "cpu":
+            network.to(chosen.type, chosen.index)
         self._network = network
         self._owners = owners
         self._compile_network()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convec import _core, losses, optimizers, utils
+from convec import _core, _device, losses, optimizers, utils
 from convec import metrics as metrics_
 from convec._progress import ProgressBar, resolve_verbose
 from convec.callbacks import CallbackList, History
@@ -66,6 +66,7 @@ class Trainer(ABC):
 
     def __init__(self) -> None:
         self._network: Network | None = None
+        self._device: _device.Device | None = None
         self._owners: list[int] = []
         self._loss: losses.Loss | None = None
         self._optimizer: optimizers.Optimizer | None = None
@@ -446,6 +447,7 @@ class Trainer(ABC):
         called = CallbackList(callbacks, model=self, params={"epochs": last, "steps": count, "verbose": level})
         self.stop_training = False
         called.on_train_begin()
+        resident = self._resident(source) if isinstance(source, Batch) and not self._python_metrics() else None
         logs: Logs = {}
         warned = False
         for epoch in range(initial_epoch, last):
@@ -463,7 +465,7 @@ class Trainer(ABC):
                     logs = self._train_batches(source.epoch(steps), class_weight, called, bar, done)
                 else:
                     assert passes is not None
-                    logs = self._train_epoch(source, size, *passes.epoch(), called, bar, done)
+                    logs = self._train_epoch(source, size, *passes.epoch(), called, bar, done, resident)
                 if steps is not None and self._steps_done < steps and not self.stop_training:
                     _warn(f"the data ended after {self._steps_done} of the {steps} steps of epoch {epoch + 1}")
                 if not (warned or math.isfinite(logs.get("loss", 0.0))):
@@ -487,6 +489,21 @@ class Trainer(ABC):
         self.history = called.history
         return called.history
 
+    def _resident(self, source: Batch) -> tuple[Any, Any, Any] | None:
+        """The data on the model's device, for all epochs: where that is not the CPU and they leave half of it free."""
+        kind, _, index = str(self._built().device).partition(":")
+        if kind == "cpu":
+            return None
+        size = sum(array.nbytes for array in (source.x, source.y, source.sample_weight) if array is not None)
+        if size > _core.free_device_memory(int(index)) // 2:
+            return None
+        weight = source.sample_weight
+        return (
+            _device.DeviceArray.of(source.x, int(index)),
+            _device.DeviceArray.of(source.y, int(index)),
+            None if weight is None else _device.DeviceArray.of(weight, int(index)),
+        )
+
     def _begin_epoch(self, epoch: int, passes: data.Passes | None, done: int = 0) -> None:
         """Notes where training stands, before anything of the epoch is drawn; ``done`` of its steps are done."""
         iterations = 0 if self._optimizer is None else self._optimizer.iterations
@@ -506,6 +523,7 @@ class Trainer(ABC):
         called: CallbackList,
         bar: ProgressBar,
         done: int = 0,
+        resident: tuple[Any, Any, Any] | None = None,
     ) -> Logs:
         self._start_epoch()
         if self._python_metrics():
@@ -517,8 +535,14 @@ class Trainer(ABC):
             self._steps_done = done
             if rows.start == rows.stop:
                 return {}
-        if order is None:
-            source = source.part(rows)
+        if resident is not None:
+            arrays = resident
+            if order is None:
+                order = np.arange(rows.start, rows.stop)
+        else:
+            if order is None:
+                source = source.part(rows)
+            arrays = (source.x, source.y, source.sample_weight)
         total = done + math.ceil((rows.stop - rows.start) / size)
         rates = None
         if self._optimizer is not None and self._optimizer.schedule is not None:
@@ -541,9 +565,7 @@ class Trainer(ABC):
             called.on_train_batch_begin(done)
         try:
             totals = self._built().train_epoch(
-                source.x,
-                source.y,
-                source.sample_weight,
+                *arrays,
                 batch_size=size,
                 order=order,
                 learning_rates=rates,
