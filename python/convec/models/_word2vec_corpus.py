@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convec import _core
+from convec.models._callers import stack_level
 from convec.models._corpus import MAX_WORDS_IN_BATCH, TextSource, count_corpus, encode_corpus, text_source
 from convec.models._word2vec_training import Piece
 from convec.models.sentences import LineSentence
@@ -78,7 +78,7 @@ class _Words:
                     f"a sentence is the plain str {_shorten(sentence)!r} and is split on white space; give lists of "
                     "words instead, e.g. [sentence.split() for sentence in sentences]",
                     UserWarning,
-                    stacklevel=_stack_level(),
+                    stacklevel=stack_level(),
                 )
             return sentence.split()
         if isinstance(sentence, (bytes, bytearray, memoryview)):
@@ -98,15 +98,6 @@ class _Words:
 
 def _shorten(text: Any) -> Any:
     return text if len(text) <= 40 else text[:37] + type(text)(b"..." if isinstance(text, bytes) else "...")
-
-
-def _stack_level() -> int:
-    """The ``stacklevel`` at which a warning points at the first caller outside of convec."""
-    folder = str(Path(__file__).parent)
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(folder):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 class WholeCorpus(Corpus):
