@@ -343,15 +343,17 @@ class Word2VecReader:
     """
     Reads the word2vec formats block by block.
     """
-    def __init__(self, *, binary: bool, no_header: bool, limit: int, float64: bool, size: int) -> None:
-        ...
+    def __init__(self, *, binary: bool, no_header: bool, limit: int, float64: bool, size: int, pieces: bool = False) -> None:
+        """
+        pieces: only what the last call of read found is held.
+        """
     def read(self, block: typing_extensions.Buffer, begin: int, end: int, last: bool) -> int:
         """
         Reads from bytes [begin, end) of a block what is whole; the number of bytes consumed.
         """
     def take_vectors(self, float64: bool) -> numpy.typing.NDArray[numpy.float32]:
         """
-        The vectors read; once.
+        The vectors read; once, or in pieces once after each call of read.
         """
     def words(self, encoding: str, errors: str) -> list[str]:
         """

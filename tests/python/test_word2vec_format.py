@@ -526,6 +526,39 @@ def test_intersect(binary: bool, tmp_path: Path) -> None:
         make(["a"], np.zeros((1, 3))).intersect_word2vec_format(tmp_path / "v", binary=binary)
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_intersect_reads_piece_by_piece(
+    binary: bool, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a word that occurs twice the last counts; a file whose end is bad changes nothing."""
+    monkeypatch.setattr(_word2vec_format, "_BLOCK", 100)
+    words = [f"w{number}" for number in range(200)]
+    values = np.arange(400, dtype=np.float32).reshape(200, 2)
+    path = tmp_path / f"v{suffix}"
+    make(words, values).save_word2vec_format(path, binary=binary)
+    pieces = list(_word2vec_format.iterate_word2vec(path, binary=binary))
+    assert len(pieces) > 10
+    assert [word for piece, _ in pieces for word in piece] == words
+    np.testing.assert_array_equal(np.concatenate([vectors for _, vectors in pieces]), values)
+    kv = make([*words[::3], "other"], np.zeros((68, 2)))
+    kv.intersect_word2vec_format(path, binary=binary)
+    np.testing.assert_array_equal(kv.vectors[:-1], values[::3])
+    assert not kv.vectors[-1].any()
+    twice = make(["a"], [[1, 1]])
+    twice.save_word2vec_format(path, binary=binary, total_vec=3)
+    for number in (2, 3):
+        make(["a"], [[number, number]]).save_word2vec_format(path, binary=binary, write_header=False, append=True)
+    twice.intersect_word2vec_format(path, binary=binary)
+    assert twice.vectors.tolist() == [[3, 3]]
+    make(words, values).save_word2vec_format(path, binary=binary, total_vec=201)
+    before = kv.vectors + 1
+    kv.vectors = before.copy()
+    with pytest.raises(EOFError):
+        kv.intersect_word2vec_format(path, binary=binary)
+    np.testing.assert_array_equal(kv.vectors, before)
+
+
 # ---------------------------------------------------------------- gensim
 
 

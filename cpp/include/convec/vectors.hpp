@@ -116,6 +116,8 @@ struct Word2VecFormat {
   std::int64_t limit = -1;
   /// Text only: reads numbers as float64 instead of float32.
   bool float64 = false;
+  /// Only what the last call of Word2VecReader::read() found is held, for files that are looked through.
+  bool pieces = false;
 };
 
 /// Reads the word2vec formats from blocks of bytes, so that neither a compressed nor an endless file is held at once.
@@ -141,14 +143,15 @@ class CONVEC_API Word2VecReader {
   bool done() const noexcept;
   /// Vectors the header promises (at most `limit`); the number read where there is no header.
   std::int64_t promised() const noexcept;
-  /// Vectors read.
+  /// Vectors read; in pieces, by the last call.
   std::int64_t rows() const noexcept;
   /// Elements of a vector.
   std::int64_t dim() const noexcept;
-  /// The words one after the other, and where each ends.
+  /// The words of these one after the other, and where each ends.
   const std::vector<char>& words() const noexcept;
   const std::vector<std::int64_t>& word_ends() const noexcept;
-  /// The (rows, dim) vectors, float32 or float64, in memory from std::malloc that the caller now owns. Once.
+  /// The (rows, dim) vectors, float32 or float64, in memory from std::malloc that the caller now owns. Once; in pieces,
+  /// once after each call of read().
   std::unique_ptr<void, void (*)(void*)> take_vectors();
 
  private:

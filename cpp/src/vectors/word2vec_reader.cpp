@@ -138,6 +138,7 @@ struct Word2VecReader::State {
   int64_t header_bytes = 0;
   int64_t promised = 0;
   int64_t rows = 0;
+  int64_t first = 0;  // of the rows that are held
   int64_t dim = 0;
   std::vector<char> words;
   std::vector<int64_t> word_ends;
@@ -148,10 +149,12 @@ struct Word2VecReader::State {
   int64_t left() const { return promised - rows; }
   int64_t line_of(int64_t row) const { return row + (format.no_header ? 1 : 2); }
 
-  void reserve(int64_t wanted) {
+  // Memory for rows up to `end`.
+  void reserve(int64_t end) {
+    const int64_t wanted = end - first;
     if (wanted <= capacity) return;
     // Never more than is promised, and no more than twice what has been seen.
-    const int64_t target = std::min(promised, std::max(wanted, 2 * capacity));
+    const int64_t target = std::min(promised - first, std::max(wanted, 2 * capacity));
     const std::size_t bytes = static_cast<std::size_t>(target) * static_cast<std::size_t>(dim) * element();
     vectors.resize(bytes);
     capacity = target;
@@ -186,7 +189,7 @@ struct Word2VecReader::State {
         throw EofError("the header promises " + std::to_string(count) + " vectors of " + std::to_string(dim) +
                        " numbers, but the file of " + std::to_string(size) +
                        " bytes is too short for that; it is damaged, or its header is wrong");
-      reserve(promised);
+      if (!format.pieces) reserve(promised);
     }
     started = true;
     finished = promised == 0;
@@ -298,7 +301,7 @@ struct Word2VecReader::State {
       const std::size_t line_break = std::min(data.find('\n', position), segment.end);
       const int64_t row = rows + segment.first_line + i;
       parse_line(trim_end(data.substr(position, line_break - position)), row,
-                 static_cast<Float*>(vectors.data()) + row * dim, segment);
+                 static_cast<Float*>(vectors.data()) + (row - first) * dim, segment);
       if (segment.error.line >= 0) return position;
       position = std::min(line_break + 1, segment.end);
     }
@@ -373,9 +376,9 @@ struct Word2VecReader::State {
     }
     const auto count = static_cast<int64_t>(records.size());
     reserve(rows + count);
-    char* target = static_cast<char*>(vectors.data()) + static_cast<std::size_t>(rows) * bytes;
-    cpu::parallel_for_range(count, task_records, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i)
+    char* target = static_cast<char*>(vectors.data()) + static_cast<std::size_t>(rows - first) * bytes;
+    cpu::parallel_for_range(count, task_records, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
         std::memcpy(target + static_cast<std::size_t>(i) * bytes,
                     data.data() + records[static_cast<std::size_t>(i)].word_end + 1, bytes);
     });
@@ -399,6 +402,11 @@ Word2VecReader::~Word2VecReader() = default;
 
 std::size_t Word2VecReader::read(const char* data, std::size_t size, bool last) {
   State& s = *state_;
+  if (s.format.pieces) {
+    s.words.clear();
+    s.word_ends.clear();
+    s.first = s.rows;
+  }
   std::size_t consumed = 0;
   const std::string_view all(data, size);
   if (!s.started) {
@@ -423,11 +431,14 @@ std::size_t Word2VecReader::read(const char* data, std::size_t size, bool last) 
 
 bool Word2VecReader::done() const noexcept { return state_->finished; }
 int64_t Word2VecReader::promised() const noexcept { return state_->format.no_header ? state_->rows : state_->promised; }
-int64_t Word2VecReader::rows() const noexcept { return state_->rows; }
+int64_t Word2VecReader::rows() const noexcept { return state_->rows - state_->first; }
 int64_t Word2VecReader::dim() const noexcept { return state_->dim; }
 const std::vector<char>& Word2VecReader::words() const noexcept { return state_->words; }
 const std::vector<int64_t>& Word2VecReader::word_ends() const noexcept { return state_->word_ends; }
 
-std::unique_ptr<void, void (*)(void*)> Word2VecReader::take_vectors() { return {state_->vectors.take(), &std::free}; }
+std::unique_ptr<void, void (*)(void*)> Word2VecReader::take_vectors() {
+  state_->capacity = 0;
+  return {state_->vectors.take(), &std::free};
+}
 
 }  // namespace convec

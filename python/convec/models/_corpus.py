@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import operator
@@ -72,12 +73,65 @@ def _open_lzma(path: str) -> IO[bytes]:
 def _open_zstd(path: str) -> IO[bytes]:
     import importlib
 
-    for module in ("compression.zstd", "zstandard"):  # the first comes with Python 3.14
-        try:
-            return io.BufferedReader(importlib.import_module(module).open(path, "rb"))
-        except ModuleNotFoundError:
-            continue
+    try:
+        return io.BufferedReader(importlib.import_module("compression.zstd").open(path, "rb"))  # of Python 3.14
+    except ModuleNotFoundError:
+        pass
+    with contextlib.suppress(ModuleNotFoundError):
+        return io.BufferedReader(_ZstdReader(path, importlib.import_module("zstandard").ZstdDecompressor()))
     raise ImportError(f"{path}: .zst files need Python 3.14 or the package zstandard: pip install 'convec[zstd]'")
+
+
+class _ZstdReader(io.RawIOBase):
+    """The content of a .zst file by the package zstandard, whose own reader takes a truncated file for a whole one.
+
+    Args:
+        path: the file; several frames in it follow each other.
+        decompressor: a ``ZstdDecompressor``.
+    """
+
+    # What is unpacked of so much takes 64 MB at most: a block of four bytes can stand for 128 KB.
+    _BLOCK = 1 << 11
+
+    def __init__(self, path: str, decompressor: Any) -> None:
+        self._path = path
+        self._file = open(path, "rb")  # noqa: PTH123, SIM115 - closed by close()
+        self._decompressor = decompressor
+        self._frame: Any = None
+        self._rest = b""  # read, but of the next frame
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills ``buffer``. Raises EOFError where the file is cut off, OSError where it is damaged."""
+        while not self._ready:
+            data = self._rest or self._file.read(self._BLOCK)
+            self._rest = b""
+            if not data:
+                if self._frame is not None:
+                    raise EOFError(f"{self._path} ends within its compressed data; it is truncated")
+                return 0
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            try:
+                self._ready = memoryview(self._frame.decompress(data))
+            except Exception as error:  # the package's own
+                raise OSError(f"{self._path}: the compressed data is damaged: {error}") from None
+            if self._frame.eof:
+                self._rest = self._frame.unused_data
+                self._frame = None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
 
 
 _OPENERS: dict[str, Callable[[str], IO[bytes]]] = {

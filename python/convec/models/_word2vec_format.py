@@ -50,7 +50,6 @@ def read_word2vec(
     encoding: str = "utf8",
     unicode_errors: str = "strict",
     datatype: DTypeLike = np.float32,
-    check_size: Callable[[int], None] | None = None,
 ) -> Word2VecContent:
     """Reads a file in a word2vec format.
 
@@ -62,7 +61,6 @@ def read_word2vec(
         encoding: of the words.
         unicode_errors: what to do with bytes that are not of that encoding.
         datatype: of the vectors returned.
-        check_size: called with the size of the vectors once it is known; may raise.
 
     Raises:
         ValueError: the file is malformed.
@@ -79,62 +77,85 @@ def read_word2vec(
         raise ValueError(f"datatype is {datatype!r}, but must be a floating-point type, such as numpy.float32")
     # Text is rounded once: to float32, or through float64 to anything else.
     float64 = not binary and dtype != np.float32
-    named = isinstance(source, (str, os.PathLike))
-    plain = named and Path(source).suffix not in _COMPRESSED and Path(source).is_file()  # type: ignore[arg-type]
-    size = Path(source).stat().st_size if plain else -1  # type: ignore[arg-type]
-    reader = _core.Word2VecReader(binary=binary, no_header=no_header, limit=limit or -1, float64=float64, size=size)
-    checked = check_size is None
+    reader = _core.Word2VecReader(
+        binary=binary, no_header=no_header, limit=limit or -1, float64=float64, size=_plain_size(source)
+    )
+    for _ in _blocks(source, reader):
+        pass
+    words = reader.words(encoding, unicode_errors)
+    return Word2VecContent(words, reader.take_vectors(float64).astype(dtype, copy=False), reader.promised)
 
-    def feed(block: Any, begin: int, end: int, last: bool) -> int:
-        nonlocal checked
-        used = reader.read(block, begin, end, last)
-        if not checked and reader.dim and check_size is not None:
-            check_size(reader.dim)
-            checked = True
-        return used
 
+def iterate_word2vec(
+    source: PathLike | BinaryIO, *, binary: bool, encoding: str = "utf8", unicode_errors: str = "strict"
+) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+    """Words and vectors of a file in a word2vec format, piece by piece, so that it may be larger than the memory.
+
+    The arguments and errors are those of :func:`read_word2vec`.
+    """
+    reader = _core.Word2VecReader(
+        binary=binary, no_header=False, limit=-1, float64=False, size=_plain_size(source), pieces=True
+    )
+    for _ in _blocks(source, reader):
+        if reader.dim:
+            yield reader.words(encoding, unicode_errors), reader.take_vectors(False)
+
+
+def _plain_size(source: PathLike | BinaryIO) -> int:
+    """Bytes of a file that can be mapped into memory, or -1."""
+    if not isinstance(source, (str, os.PathLike)):
+        return -1
+    path = Path(source)
+    return path.stat().st_size if path.suffix not in _COMPRESSED and path.is_file() else -1
+
+
+def _blocks(source: PathLike | BinaryIO, reader: _core.Word2VecReader) -> Iterator[None]:
+    """Lets a reader read, block after block, and stops after each."""
     try:
-        if size > 0:
-            with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:  # type: ignore[arg-type]  # noqa: PTH123
-                _feed_mapped(mapped, feed, reader)
-        elif named:
-            with open_binary(source) as stream:  # type: ignore[arg-type]
-                _feed_stream(stream, feed, reader)
+        if _plain_size(source) > 0:
+            with (
+                open(cast("PathLike", source), "rb") as file,  # noqa: PTH123
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            ):
+                yield from _feed_mapped(mapped, reader)
+        elif isinstance(source, (str, os.PathLike)):
+            with open_binary(source) as stream:
+                yield from _feed_stream(stream, reader)
         else:
-            _feed_stream(cast("BinaryIO", source), feed, reader)
+            yield from _feed_stream(source, reader)
     except UnicodeError:
         raise
     except (ValueError, EOFError) as error:
         raise type(error)(f"{_name_of(source)}: {error}") from None
     except (zlib.error, lzma.LZMAError) as error:
         raise OSError(f"{_name_of(source)}: the compressed data is damaged: {error}") from None
-    words = reader.words(encoding, unicode_errors)
-    return Word2VecContent(words, reader.take_vectors(float64).astype(dtype, copy=False), reader.promised)
 
 
 def _name_of(source: Any) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, "name", source))
 
 
-def _feed_mapped(mapped: mmap.mmap, feed: Callable[[Any, int, int, bool], int], reader: _core.Word2VecReader) -> None:
+def _feed_mapped(mapped: mmap.mmap, reader: _core.Word2VecReader) -> Iterator[None]:
     begin, step, size = 0, _BLOCK, len(mapped)
     while not reader.done:
         end = min(begin + step, size)
-        used = feed(mapped, begin, end, end == size)
+        used = reader.read(mapped, begin, end, end == size)
         # Nothing whole in the block: a larger one.
         step = _BLOCK if used else 2 * step
         begin += used
+        yield
 
 
-def _feed_stream(stream: Any, feed: Callable[[Any, int, int, bool], int], reader: _core.Word2VecReader) -> None:
+def _feed_stream(stream: Any, reader: _core.Word2VecReader) -> Iterator[None]:
     rest = b""
     step = _BLOCK
     while not reader.done:
         fresh = stream.read(step)
         block = rest + fresh
-        used = feed(block, 0, len(block), not fresh)
+        used = reader.read(block, 0, len(block), not fresh)
         step = _BLOCK if used else max(_BLOCK, len(block))
         rest = block[used:]
+        yield
 
 
 def write_word2vec(

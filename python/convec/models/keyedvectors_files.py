@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convec import _core
-from convec.models._word2vec_format import open_binary, read_word2vec, replacing, write_word2vec
+from convec.models._word2vec_format import iterate_word2vec, open_binary, read_word2vec, replacing, write_word2vec
 from convec.models.keyedvectors_table import KeyTable, PathLike
 
 logger = logging.getLogger("convec.models.keyedvectors")
@@ -289,7 +289,7 @@ class VectorFiles(KeyTable):
         encoding: str = "utf8",
         unicode_errors: str = "strict",
     ) -> None:
-        """Takes the vectors of those keys that are present from a file in a word2vec format.
+        """Takes the vectors of those keys that are present from a file in a word2vec format, which is read in pieces.
 
         Args:
             fname: path.
@@ -303,24 +303,23 @@ class VectorFiles(KeyTable):
             EOFError: the file ends early.
             OSError: the file cannot be read.
         """
-
-        def check_size(size: int) -> None:
-            if size != self.vector_size:
-                raise ValueError(f"incompatible vector size {size}; the vectors here have {self.vector_size}")
-
         logger.info("loading projection weights from %s", fname)
-        words, vectors, _ = read_word2vec(
-            fname, binary=binary, encoding=encoding, unicode_errors=unicode_errors, check_size=check_size
-        )
-        # Of a word that occurs twice the last counts.
-        found = {self.key_to_index[word]: row for row, word in enumerate(words) if word in self.key_to_index}
+        # Of a word that occurs twice the last counts. Nothing changes before all of the file was found well.
+        found: dict[int, NDArray[np.float32]] = {}
+        for words, vectors in iterate_word2vec(fname, binary=binary, encoding=encoding, unicode_errors=unicode_errors):
+            if vectors.shape[1] != self.vector_size:
+                raise ValueError(
+                    f"incompatible vector size {vectors.shape[1]}; the vectors here have {self.vector_size}"
+                )
+            known = {self.key_to_index[word]: row for row, word in enumerate(words) if word in self.key_to_index}
+            found.update(zip(known, vectors[list(known.values())], strict=True))
         if found:
             rows = list(found)
             locks = vars(self).get("vectors_lockf")
             if locks is None or len(locks) != len(self):
                 self.vectors_lockf = np.ones(len(self), np.float32) * (1 if locks is None else locks[:1])
             self._make_writable()
-            self._vectors[rows] = vectors[list(found.values())]
+            self._vectors[rows] = np.stack(list(found.values()))
             self.vectors_lockf[rows] = lockf
         self.add_lifecycle_event(
             "intersect_word2vec_format",
