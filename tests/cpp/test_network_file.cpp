@@ -192,6 +192,46 @@ TEST(names_and_metadata_are_the_callers) {
   CHECK_THROWS(save_network(file.path, network, options), ValueError, "library's own");
 }
 
+TEST(what_the_file_said_besides_is_written_again) {
+  const File file;
+  convec::SaveNetworkOptions options;
+  options.layer_names.resize(every_layer().size());
+  for (std::size_t i = 0; i < options.layer_names.size(); ++i) options.layer_names[i] = "layer " + std::to_string(i);
+  options.metadata = {{"licence", "MIT"}, {"convec.model", "m"}, {"convec.compile", "c"}, {"convec.position", "p"}};
+  save_network(file.path, trained(1, convec::OptimizerOptions::defaults(convec::Optimizer::adam)), options);
+  const FileMetadata before = SafetensorsFile(file.path).metadata();
+
+  Network network = convec::load_network(file.path);
+  CHECK(network.notes().layer_names == options.layer_names);
+  save_network(file.path, network);
+  CHECK(SafetensorsFile(file.path).metadata() == before);
+  CHECK(SafetensorsFile(file.path).find("layer 1/kernel") != nullptr);
+  // Other steps have another position, another optimizer other arguments, another network other layers.
+  const auto keys = [&file](const Network& changed, const convec::SaveNetworkOptions& how = {}) {
+    save_network(file.path, changed, how);
+    std::string found;
+    const SafetensorsFile saved(file.path);
+    for (const char* key : {"model", "compile", "position"})
+      if (saved.metadata().count(std::string("convec.") + key) != 0) found += key[0];
+    CHECK_EQ(saved.metadata().at("licence"), "MIT");
+    return found;
+  };
+  network.set_iterations(network.iterations() + 1);
+  CHECK_EQ(keys(network), "mc");
+  network.set_iterations(network.iterations() - 1);
+  CHECK_EQ(keys(network), "mcp");
+  options = {};
+  options.optimizer_state = false;
+  CHECK_EQ(keys(network, options), "mc");
+  network.compile({}, convec::OptimizerOptions::defaults(convec::Optimizer::sgd), {});
+  CHECK_EQ(keys(network), "m");
+  network.set_trainable(1, false);
+  CHECK_EQ(keys(network), "");
+  options.metadata = {{"licence", "other"}};
+  save_network(file.path, network, options);
+  CHECK_EQ(SafetensorsFile(file.path).metadata().at("licence"), "other");
+}
+
 TEST(the_state_of_the_optimizer_may_be_left_out) {
   const File file;
   convec::SaveNetworkOptions options;

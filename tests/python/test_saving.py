@@ -308,6 +308,26 @@ def test_python_loads_what_cpp_saves(tmp_path: Path) -> None:
     same_weights(model, loaded)
 
 
+def test_cpp_keeps_what_python_wrote(tmp_path: Path) -> None:
+    path, again = tmp_path / "model.safetensors", tmp_path / "again.safetensors"
+    model = fit(make(), 2)
+    model.save(path)
+    network = _core.network_load(path)
+    _core.network_save(again, network, [])
+    assert _core.safetensors_load(again)[1] == _core.safetensors_load(path)[1]
+    loaded = load_model(again)
+    assert loaded.get_config() == load_model(path).get_config() == model.get_config()
+    assert loaded.initial_epoch == 2
+    # After more steps the position is no longer that of Python's training.
+    network.train_epoch(X, Y, batch_size=8, order=np.arange(50))
+    _core.network_save(again, network, [])
+    loaded = load_model(again)
+    assert loaded.get_config() == model.get_config()
+    assert loaded.initial_epoch == 0
+    fit(model, 1, shuffle=False)
+    same_weights(loaded, model)
+
+
 # ---- Weights only ----
 
 

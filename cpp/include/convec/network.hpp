@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -139,6 +140,12 @@ struct ParameterInfo {
   bool trainable = true;
 };
 
+/// What the file of a network holds besides the network.
+struct NetworkNotes {
+  std::vector<std::string> layer_names;         ///< one a layer, or none
+  std::map<std::string, std::string> metadata;  ///< all of the file's
+};
+
 /// The parameters that a network of these layers has, in order. Nothing is allocated.
 /// @throws ShapeError, ValueError as the constructor of Network.
 CONVEC_API std::vector<ParameterInfo> network_parameters(const std::vector<Layer>& layers, const Shape& input_shape);
@@ -200,6 +207,10 @@ class CONVEC_API Network {
   /// Optimizer state `slot` of parameter `index` (trainable ones only); absent view where there is none.
   ConstTensorView optimizer_slot(std::size_t index, int slot) const;
   void set_optimizer_slot(std::size_t index, int slot, ConstTensorView value);
+  /// What load_network() found besides the network, and save_network() writes again; empty for a network that was
+  /// made otherwise.
+  const NetworkNotes& notes() const noexcept;
+  void set_notes(NetworkNotes notes);
   /// Key of dropout's random numbers; the counter is iterations().
   void set_seed(std::uint64_t seed) noexcept;
   std::uint64_t seed() const noexcept;

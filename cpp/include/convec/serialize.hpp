@@ -141,7 +141,8 @@ CONVEC_API void save_safetensors(const std::string& path, const std::vector<Name
 // ---- Networks ----------------------------------------------------------------------------------------------------
 
 struct SaveNetworkOptions {
-  /// A name for each layer; "conv2d", "dense", "dense_1", ... by default. Layers with parameters need different ones.
+  /// A name for each layer; by default those of the file that the network was loaded from, or else "conv2d", "dense",
+  /// "dense_1", ... Layers with parameters need different ones.
   std::vector<std::string> layer_names;
   /// Also writes what training goes on from: the optimizer's state and the number of steps.
   bool optimizer_state = true;
@@ -152,7 +153,9 @@ struct SaveNetworkOptions {
 
 /// Writes a network to a safetensors file: each parameter as "<layer>/<parameter>", the optimizer's state as
 /// "optimizer/<layer>/<parameter>/<slot>", the layers and what compile() was given in the metadata. Python's
-/// convec.models.load_model reads it, and load_network() reads what Python's model.save() wrote.
+/// convec.models.load_model reads it, and load_network() reads what Python's model.save() wrote. The metadata of the
+/// file that the network was loaded from are written again, Python's part included, but for what has changed since: the
+/// position of training where it was trained on, the arguments of compile() where those differ.
 /// @throws ValueError names do not fit. @throws IoError as save_safetensors.
 CONVEC_API void save_network(const std::string& path, const Network& network, const SaveNetworkOptions& options = {});
 

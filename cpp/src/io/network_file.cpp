@@ -6,6 +6,7 @@
 #include <iterator>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -23,6 +24,10 @@ constexpr const char* format_version = "1";
 constexpr const char* version_key = "convec.format";
 constexpr const char* network_key = "convec.network";
 constexpr const char* training_key = "convec.training";
+// What Python adds: the layers and the arguments of compile() in Keras' form, and the position of training.
+constexpr const char* python_model_key = "convec.model";
+constexpr const char* python_compile_key = "convec.compile";
+constexpr const char* python_position_key = "convec.position";
 constexpr std::size_t most_layers = 10000;
 
 template <typename Value>
@@ -269,7 +274,7 @@ std::string read_kind(io::JsonReader& json) {
 }
 
 // ---- Whole descriptions
-// ----------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------
 
 struct Description {
   Shape input_shape;
@@ -439,6 +444,30 @@ Training read_training(const std::string& text, const std::string& source) {
   return found;
 }
 
+// write_training()'s text up to the number of steps, which is its last entry where it has one.
+std::string_view without_iterations(std::string_view training) {
+  const std::size_t end = training.rfind(",\"iterations\":");
+  return training.substr(0, end == std::string_view::npos ? training.rfind('}') : end);
+}
+
+// The metadata of the file that a network came from, without what is no longer true of it.
+FileMetadata kept_metadata(const NetworkNotes& notes, const FileMetadata& now) {
+  FileMetadata kept = notes.metadata;
+  const auto text = [](const FileMetadata& metadata, const char* key) {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? std::string_view() : std::string_view(found->second);
+  };
+  const std::string_view before = text(notes.metadata, training_key);
+  const std::string_view after = text(now, training_key);
+  const bool same_network = text(notes.metadata, network_key) == text(now, network_key);
+  const bool same_training = same_network && without_iterations(before) == without_iterations(after);
+  if (!same_network) kept.erase(python_model_key);
+  if (!same_training) kept.erase(python_compile_key);
+  if (!same_training || before != after) kept.erase(python_position_key);
+  kept.erase(training_key);
+  return kept;
+}
+
 std::string slot_name(const std::string& parameter, int slot) {
   return "optimizer/" + parameter + "/" + std::to_string(slot);
 }
@@ -480,8 +509,9 @@ std::vector<const StoredTensor*> match(const SafetensorsFile& file, const std::v
 
 void save_network(const std::string& path, const Network& network, const SaveNetworkOptions& options) {
   const std::size_t layers = network.layers().size();
-  const std::vector<std::string> names =
-      options.layer_names.empty() ? default_names(network.layers()) : options.layer_names;
+  std::vector<std::string> names = options.layer_names;
+  if (names.empty()) names = network.notes().layer_names;
+  if (names.empty()) names = default_names(network.layers());
   if (names.size() != layers)
     throw ValueError("layer_names has " + std::to_string(names.size()) + " names, but the network has " +
                      std::to_string(layers) + " layers");
@@ -503,6 +533,7 @@ void save_network(const std::string& path, const Network& network, const SaveNet
   metadata[version_key] = format_version;
   metadata[network_key] = write_network(network, names);
   if (network.compiled()) metadata[training_key] = write_training(network, options.optimizer_state);
+  metadata.merge(kept_metadata(network.notes(), metadata));
   save_safetensors(path, tensors, metadata, options.file);
 }
 
@@ -517,6 +548,7 @@ Network load_network(const SafetensorsFile& file) {
   const std::vector<const StoredTensor*> arrays =
       match(file, network_parameters(described.layers, described.input_shape), described.names);
   Network network(described.layers, described.input_shape);
+  network.set_notes({described.names, file.metadata()});
   for (std::size_t layer = 0; layer < described.layers.size(); ++layer)
     network.set_trainable(layer, described.trainable[layer]);
   for (std::size_t index = 0; index < arrays.size(); ++index) {

@@ -83,6 +83,7 @@ struct Network::Impl {
   Plan plan;
   Context context;
   std::uint64_t seed = 0;
+  NetworkNotes notes;
 
   bool compiled = false;
   Objective objective;
@@ -609,6 +610,9 @@ void Network::set_seed(std::uint64_t seed) noexcept {
   impl_->settings_changed();
 }
 std::uint64_t Network::seed() const noexcept { return impl_->seed; }
+
+const NetworkNotes& Network::notes() const noexcept { return impl_->notes; }
+void Network::set_notes(NetworkNotes notes) { impl_->notes = std::move(notes); }
 
 Totals Network::train_batch(const Dataset& batch) {
   EpochOptions options;
