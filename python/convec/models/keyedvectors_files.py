@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convec import _core
+from convec.models._vector_exports import write_projector, write_sentence_transformers
 from convec.models._word2vec_format import iterate_word2vec, open_binary, read_word2vec, replacing, write_word2vec
 from convec.models.keyedvectors_table import KeyTable, PathLike
 
@@ -175,8 +176,7 @@ class VectorFiles(KeyTable):
             ValueError: a key holds a space or a line break, or ``fvocab`` is given without the attribute.
             OSError: a file cannot be written.
         """
-        if any(key is None for key in self.index_to_key):
-            raise ValueError("some prepared slots have no key yet, and cannot be written")
+        keys = self._whole_keys()
         if sort_attr in self.expandos:
             values = np.asarray(self.expandos[sort_attr])
             order = np.argsort(-values.astype(np.float64), kind="stable").astype(np.int64)
@@ -185,7 +185,7 @@ class VectorFiles(KeyTable):
         else:
             logger.warning("attribute %s not present in %s; will store in internal index_to_key order", sort_attr, self)
             order = np.arange(len(self), dtype=np.int64)
-        words = [str(self.index_to_key[row]) for row in order.tolist()]
+        words = [str(keys[row]) for row in order.tolist()]
         if fvocab is not None:
             logger.info("storing vocabulary in %s", fvocab)
             with replacing(fvocab, append=append) as file:
@@ -280,6 +280,60 @@ class VectorFiles(KeyTable):
             encoding=encoding,
         )
         return result
+
+    def save_tensorboard(self, folder: PathLike, attributes: Iterable[str] = ("count",)) -> None:
+        """Writes ``vectors.tsv`` and ``metadata.tsv`` for TensorBoard's projector and https://projector.tensorflow.org.
+
+        Both files are complete or left as they were.
+
+        Args:
+            folder: where to; made where it is not there.
+            attributes: names of attributes (:meth:`get_vecattr`) for further columns beside the key; those that are not
+                there are left out.
+
+        Raises:
+            ValueError: a key or an attribute holds a tab or a line break, or a prepared slot has no key.
+            OSError: a file cannot be written.
+        """
+        columns: dict[str, Any] = {"word": self._whole_keys()}
+        columns.update((name, self.expandos[name].tolist()) for name in attributes if name in self.expandos)
+        write_projector(folder, self._vectors.astype(np.float32, copy=False), columns)
+
+    def save_sentence_transformers(
+        self, folder: PathLike, *, lowercase: bool = False, punctuation: bool = False, overwrite: bool = True
+    ) -> None:
+        """Writes a folder that ``sentence_transformers.SentenceTransformer`` loads: a StaticEmbedding.
+
+        A text becomes the mean of the vectors of its words. Words that are no keys count as zeros, so that the mean
+        is shorter for them but points the same way.
+
+        Args:
+            folder: where to.
+            lowercase: texts are lowercased first; for vectors of a lowercased corpus.
+            punctuation: words are cut from the punctuation around them; else at white space only, as
+                :class:`convec.models.Word2Vec` does.
+            overwrite: whether such a folder that exists is replaced.
+
+        Raises:
+            TypeError: a key is no str.
+            ValueError: a prepared slot has no key.
+            FileExistsError: the folder exists and ``overwrite`` is False, or it holds something else.
+            OSError: it cannot be written; what was there is untouched.
+        """
+        words = self._whole_keys()
+        for key in words:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is of type {type(key).__name__}, but texts have words: str")
+        vectors = self._vectors.astype(np.float32, copy=False)
+        write_sentence_transformers(
+            folder, vectors, words, lowercase=lowercase, punctuation=punctuation, overwrite=overwrite
+        )
+
+    def _whole_keys(self) -> list[Any]:
+        """The keys. Raises ValueError where some are not there yet."""
+        if any(key is None for key in self.index_to_key):
+            raise ValueError("some prepared slots have no key yet, and cannot be written")
+        return self.index_to_key
 
     def intersect_word2vec_format(
         self,
