@@ -81,4 +81,4 @@ echo "Installing build and test tools into $venv"
 # shellcheck disable=SC2086 # a list, meant to be split
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
   'scikit-build-core>=0.10' 'pybind11>=2.13' 'numpy>=1.24' 'pytest>=8' pytest-timeout hypothesis h5py safetensors zstandard \
-  onnx onnxruntime $tools
+  onnx onnxruntime 'mpi4py>=4' mpich $tools
