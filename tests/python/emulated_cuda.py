@@ -17,6 +17,17 @@ def to_device(array: np.ndarray) -> CupyArray:
     return CupyArray.of(array)
 
 
+def gpu_problem() -> str:
+    """Why tests cannot run on a GPU here, or ''."""
+    problem = _device.cuda_problem()
+    if not problem:
+        try:
+            importlib.import_module("cupy")
+        except ImportError as error:
+            problem = str(error)
+    return problem
+
+
 class CupyArray(_device.DeviceArray):
     """An array with the methods of CuPy's that convec calls."""
 

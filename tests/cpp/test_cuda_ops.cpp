@@ -1,0 +1,414 @@
+// Every op of the CUDA backend on the emulated device, in every order of its threads: against the CPU, bit by bit the
+// same in all orders, and nothing written beside the arrays. Under AddressSanitizer nothing may be read there either.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <convec/cuda.hpp>
+#include <convec/error.hpp>
+#include <convec/network.hpp>
+#include <convec/ops/activation.hpp>
+#include <convec/ops/batch_norm.hpp>
+#include <convec/ops/conv2d.hpp>
+#include <convec/ops/dense.hpp>
+#include <convec/ops/loss.hpp>
+#include <convec/ops/optimizer.hpp>
+#include <convec/ops/pool2d.hpp>
+#include <convec/ops/softmax_cross_entropy.hpp>
+
+#include "backend.hpp"
+#include "emulation.hpp"
+#include "test.hpp"
+
+namespace {
+
+using convec::Activation;
+using convec::Context;
+using convec::Conv2dOptions;
+using convec::Device;
+using convec::DeviceType;
+using convec::DType;
+using convec::Padding;
+using convec::Pool2dOptions;
+using convec::Shape;
+using convec::Tensor;
+using convec::TensorView;
+using convec::emulation::Schedule;
+using std::int64_t;
+
+constexpr Schedule schedules[] = {Schedule::round_robin, Schedule::round_robin_reversed, Schedule::one_warp,
+                                  Schedule::one_warp_reversed, Schedule::shuffled};
+constexpr Device cuda{DeviceType::cuda, 0};
+
+// Numbers in [low, high) from a linear congruential generator.
+Tensor random(const Shape& shape, std::uint32_t seed, float low = -1.0F, float high = 1.0F) {
+  Tensor tensor(shape);
+  std::uint32_t state = seed * 2654435761U + 12345U;
+  for (int64_t i = 0; i < shape.size(); ++i) {
+    state = state * 1664525U + 1013904223U;
+    tensor.f32()[i] = low + (high - low) * static_cast<float>(state >> 8U) / 16777216.0F;
+  }
+  return tensor;
+}
+
+Tensor labels(int64_t rows, int64_t classes) {
+  Tensor tensor({rows}, DType::int64);
+  for (int64_t i = 0; i < rows; ++i) static_cast<int64_t*>(tensor.view().data)[i] = (7 * i + 3) % classes;
+  return tensor;
+}
+
+// Where an op runs: makes its arguments and keeps what it wrote.
+class Place {
+ public:
+  Place() = default;
+  virtual ~Place() = default;
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  virtual Context context() const = 0;
+  virtual TensorView array(const Tensor& host) = 0;
+  // All arrays as they are now, in the order they were made.
+  virtual std::vector<std::vector<float>> read() = 0;
+  TensorView zeros(const Shape& shape) { return array(Tensor(shape)); }
+};
+
+class OnHost final : public Place {
+ public:
+  Context context() const override { return {}; }
+  TensorView array(const Tensor& host) override {
+    auto copy = std::make_unique<Tensor>(host.shape(), host.dtype());
+    std::memcpy(copy->view().data, host.view().data,
+                static_cast<std::size_t>(host.shape().size()) * size_of(host.dtype()));
+    arrays_.push_back(std::move(copy));
+    return arrays_.back()->view();
+  }
+  std::vector<std::vector<float>> read() override {
+    std::vector<std::vector<float>> all;
+    for (const auto& array : arrays_) {
+      if (array->dtype() != DType::float32) continue;
+      all.emplace_back(array->f32(), array->f32() + array->shape().size());
+    }
+    return all;
+  }
+
+ private:
+  std::vector<std::unique_ptr<Tensor>> arrays_;
+};
+
+// With `guard` bytes before and after each array that must stay as they are.
+class OnDevice final : public Place {
+ public:
+  explicit OnDevice(std::size_t guard) : guard_(guard) {}
+  ~OnDevice() override {
+    for (const Entry& entry : arrays_) convec::backend(cuda).release(cuda, entry.memory);
+  }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+  Context context() const override { return {cuda, nullptr}; }
+  TensorView array(const Tensor& host) override {
+    const std::size_t bytes = static_cast<std::size_t>(host.shape().size()) * size_of(host.dtype());
+    std::vector<std::byte> image(bytes + 2 * guard_, std::byte{0xA5});
+    if (bytes > 0) std::memcpy(image.data() + guard_, host.view().data, bytes);
+    void* memory = convec::backend(cuda).allocate(cuda, image.size());
+    convec::backend(cuda).copy_in(context(), memory, image.data(), image.size());
+    arrays_.push_back({memory, bytes, host.dtype() == DType::float32});
+    return {static_cast<std::byte*>(memory) + guard_, host.dtype(), host.shape(), cuda};
+  }
+  std::vector<std::vector<float>> read() override {
+    std::vector<std::vector<float>> all;
+    for (const Entry& entry : arrays_) {
+      std::vector<std::byte> image(entry.bytes + 2 * guard_);
+      convec::backend(cuda).copy_out(context(), image.data(), entry.memory, image.size());
+      convec::backend(cuda).wait(context());
+      for (std::size_t i = 0; i < guard_; ++i)
+        CHECK(image[i] == std::byte{0xA5} && image[image.size() - 1 - i] == std::byte{0xA5});
+      if (!entry.floats) continue;
+      std::vector<float> values(entry.bytes / sizeof(float));
+      if (!values.empty()) std::memcpy(values.data(), image.data() + guard_, entry.bytes);
+      all.push_back(std::move(values));
+    }
+    return all;
+  }
+
+ private:
+  struct Entry {
+    void* memory;
+    std::size_t bytes;
+    bool floats;
+  };
+  std::size_t guard_;
+  std::vector<Entry> arrays_;
+};
+
+// Runs on the CPU and, in every order, on the device. |difference| <= tolerance * the array's largest element.
+void compare(const std::function<void(Place&)>& run, double tolerance = 2e-5) {
+  OnHost host;
+  run(host);
+  const auto expected = host.read();
+  std::vector<std::vector<float>> first;
+  for (const Schedule schedule : schedules) {
+    convec::emulation::set_schedule(schedule, 17);
+    for (const std::size_t guard : {std::size_t{0}, std::size_t{256}}) {
+      OnDevice device(guard);
+      run(device);
+      const auto found = device.read();
+      CHECK_EQ(found.size(), expected.size());
+      if (first.empty()) first = found;
+      for (std::size_t array = 0; array < found.size(); ++array) {
+        double peak = 1e-30;
+        for (const float value : expected[array]) peak = std::max(peak, std::abs(static_cast<double>(value)));
+        CHECK_EQ(found[array].size(), expected[array].size());
+        for (std::size_t i = 0; i < found[array].size(); ++i) {
+          CHECK_NEAR(found[array][i], expected[array][i], tolerance * peak);
+          CHECK_EQ(found[array][i], first[array][i]);
+        }
+      }
+    }
+  }
+  convec::emulation::set_schedule(Schedule::round_robin);
+}
+
+void compare_conv2d(const Shape& input, const Shape& filters, const Conv2dOptions& options,
+                    Activation activation = Activation::linear) {
+  const Shape output = conv2d_output_shape(input, filters, options);
+  compare([&](Place& place) {
+    const TensorView x = place.array(random(input, 1));
+    const TensorView w = place.array(random(filters, 2));
+    const TensorView b = place.array(random({filters[3]}, 3));
+    const TensorView g = place.array(random(output, 4));
+    conv2d_forward(place.context(), x, w, b, options, activation, place.zeros(output));
+    conv2d_backward_input(place.context(), g, w, options, place.zeros(input));
+    conv2d_backward_filters(place.context(), x, g, options, place.zeros(filters), place.zeros({filters[3]}));
+  });
+}
+
+TEST(convolutions) {
+  compare_conv2d({2, 7, 6, 3}, {3, 3, 3, 5}, {});
+  compare_conv2d({1, 6, 9, 8}, {3, 2, 8, 12}, {{2, 1}, Padding::same(), {1, 2}}, Activation::gelu);
+  compare_conv2d({2, 9, 8, 6}, {2, 3, 3, 4}, {{3, 2}, Padding::pixels(2, 0, 1, 3), {2, 3}, 2}, Activation::relu);
+  compare_conv2d({2, 5, 5, 5}, {1, 1, 1, 5}, {{1, 1}, {}, {1, 1}, 5});
+  compare_conv2d({1, 3, 3, 1}, {3, 3, 1, 1}, {});
+}
+
+// Large enough for the larger tiles and for sums in slices.
+TEST(tiles) {
+  compare_conv2d({1, 12, 11, 36}, {3, 3, 36, 68}, {{1, 1}, Padding::same(), {1, 1}});
+  const auto dense = [](int64_t batch, int64_t in, int64_t units) {
+    compare([=](Place& place) {
+      const TensorView x = place.array(random({batch, in}, 1));
+      const TensorView w = place.array(random({in, units}, 2));
+      const TensorView b = place.array(random({units}, 3));
+      const TensorView g = place.array(random({batch, units}, 4));
+      dense_forward(place.context(), x, w, b, Activation::tanh, place.zeros({batch, units}));
+      dense_backward_input(place.context(), g, w, place.zeros({batch, in}));
+      dense_backward_weights(place.context(), x, g, place.zeros({in, units}), place.zeros({units}));
+    });
+  };
+  dense(1, 1, 1);
+  dense(5, 13, 7);
+  dense(33, 70, 34);
+  dense(35, 600, 36);
+  dense(130, 20, 136);
+}
+
+TEST(poolings) {
+  const auto pool = [](const Shape& input, const Pool2dOptions& options) {
+    const Shape output = pool2d_output_shape(input, options);
+    compare([&](Place& place) {
+      const TensorView x = place.array(random(input, 1));
+      const TensorView g = place.array(random(output, 2));
+      max_pool2d_forward(place.context(), x, options, place.zeros(output));
+      max_pool2d_backward(place.context(), g, x, options, place.zeros(input));
+      average_pool2d_forward(place.context(), x, options, place.zeros(output));
+      average_pool2d_backward(place.context(), g, options, place.zeros(input));
+    });
+  };
+  pool({2, 6, 8, 4}, {});
+  pool({2, 7, 5, 3}, {});
+  pool({1, 9, 8, 5}, {{3, 2}, {2, 1}, Padding::same()});
+  pool({1, 6, 6, 8}, {{2, 2}, {3, 3}, {}});
+  compare([](Place& place) {
+    const Shape image{2, 5, 7, 37};
+    const TensorView x = place.array(random(image, 1));
+    const TensorView g = place.array(random({2, 37}, 2));
+    global_max_pool2d_forward(place.context(), x, place.zeros({2, 37}));
+    global_max_pool2d_backward(place.context(), g, x, place.zeros(image));
+    global_average_pool2d_forward(place.context(), x, place.zeros({2, 37}));
+    global_average_pool2d_backward(place.context(), g, place.zeros(image));
+  });
+}
+
+TEST(elements_and_rows) {
+  for (int kind = 0; kind <= static_cast<int>(Activation::softplus); ++kind)
+    for (const int64_t size : {1, 4, 1027})
+      compare([=](Place& place) {
+        const auto activation = static_cast<Activation>(kind);
+        const TensorView x = place.array(random({size}, 1, -5.0F, 5.0F));
+        const TensorView g = place.array(random({size}, 2));
+        activation_forward(place.context(), activation, x, place.zeros({size}));
+        activation_backward(place.context(), activation, g, x, place.zeros({size}));
+      });
+  for (const int64_t classes : {1, 10, 33, 70})
+    compare([=](Place& place) {
+      const TensorView x = place.array(random({11, classes}, 1, -4.0F, 4.0F));
+      const TensorView g = place.array(random({11, classes}, 2));
+      const TensorView y = place.zeros({11, classes});
+      softmax_forward(place.context(), x, y);
+      softmax_backward(place.context(), g, y, place.zeros({11, classes}));
+      dropout(place.context(), 0.3F, 5, 9, x, place.zeros({11, classes}));
+      rescale(place.context(), 0.5F, 2.0F, x, place.zeros({11, classes}));
+    });
+}
+
+TEST(losses_and_metrics) {
+  for (const int64_t classes : {1, 10, 40})
+    for (const bool logits : {true, false})
+      for (const bool distribution : {true, false})
+        for (const float smoothing : {0.0F, 0.1F})
+          compare([=](Place& place) {
+            const Shape shape{9, classes};
+            const TensorView x = place.array(random(shape, 1, logits ? -3.0F : 0.05F, logits ? 3.0F : 0.9F));
+            const TensorView t = place.array(distribution ? random(shape, 2, 0.0F, 1.0F) : labels(9, classes));
+            const TensorView g = place.array(random({9}, 3));
+            softmax_cross_entropy_forward(place.context(), x, t, {logits, smoothing}, place.zeros({9}));
+            softmax_cross_entropy_backward(place.context(), g, x, t, {logits, smoothing}, place.zeros(shape));
+            metric_forward(place.context(),
+                           {distribution ? convec::Metric::top_k_categorical_accuracy
+                                         : convec::Metric::sparse_categorical_accuracy,
+                            2},
+                           x, t, place.zeros({9}));
+          });
+  for (int kind = 0; kind <= static_cast<int>(convec::PointwiseLoss::huber); ++kind)
+    compare([=](Place& place) {
+      const convec::PointwiseLossOptions options{static_cast<convec::PointwiseLoss>(kind), kind == 0, 0.05F};
+      const TensorView p = place.array(random({7, 35}, 1, -2.0F, 2.0F));
+      const TensorView t = place.array(random({7, 35}, 2, 0.0F, 1.0F));
+      const TensorView g = place.array(random({7}, 3));
+      pointwise_loss_forward(place.context(), options, p, t, place.zeros({7}));
+      pointwise_loss_backward(place.context(), options, g, p, t, place.zeros({7, 35}));
+    });
+}
+
+TEST(bad_labels_are_found) {
+  OnDevice device(0);
+  const TensorView x = device.array(random({6, 4}, 1));
+  Tensor wrong = labels(6, 4);
+  static_cast<int64_t*>(wrong.view().data)[3] = 4;
+  static_cast<int64_t*>(wrong.view().data)[5] = -1;
+  const TensorView t = device.array(wrong);
+  const TensorView losses = device.zeros({6});
+  CHECK_THROWS(softmax_cross_entropy_forward(device.context(), x, t, {}, losses), convec::ValueError, "labels[3]");
+}
+
+TEST(batch_normalisation) {
+  for (const Shape& shape : {Shape{3, 4, 5, 8}, Shape{300, 37}, Shape{5, 3}})
+    compare([&](Place& place) {
+      const Shape channels{shape[shape.rank() - 1]};
+      const TensorView x = place.array(random(shape, 1, -1.0F, 3.0F));
+      const TensorView g = place.array(random(shape, 2));
+      const TensorView gamma = place.array(random(channels, 3));
+      const TensorView beta = place.array(random(channels, 4));
+      const TensorView mean = place.array(random(channels, 5));
+      const TensorView variance = place.array(random(channels, 6, 0.5F, 1.5F));
+      const TensorView batch_mean = place.zeros(channels);
+      const TensorView inverse = place.zeros(channels);
+      batch_norm_forward_inference(place.context(), x, gamma, beta, mean, variance, 1e-3F, place.zeros(shape));
+      batch_norm_forward_training(place.context(), x, gamma, beta, 0.9F, 1e-3F, mean, variance, batch_mean, inverse,
+                                  place.zeros(shape));
+      batch_norm_backward(place.context(), g, x, gamma, batch_mean, inverse, place.zeros(shape), place.zeros(channels),
+                          place.zeros(channels));
+    });
+}
+
+TEST(optimizers) {
+  for (int kind = 0; kind <= static_cast<int>(convec::Optimizer::adadelta); ++kind)
+    for (const int64_t size : {3, 1026})
+      compare([=](Place& place) {
+        auto options = convec::OptimizerOptions::defaults(static_cast<convec::Optimizer>(kind));
+        options.momentum = 0.9F;
+        options.amsgrad = options.centered = true;
+        options.clipvalue = 0.8F;
+        std::vector<TensorView> slots;
+        for (int slot = 0; slot < optimizer_slot_count(options); ++slot)
+          slots.push_back(place.array(random({size}, 10 + static_cast<std::uint32_t>(slot), 0.4F, 0.6F)));
+        const TensorView p = place.array(random({size}, 1));
+        const TensorView g = place.array(random({size}, 2));
+        optimizer_step(place.context(), options, 2, p, g, slots.data(), 0.5F);
+        const double sum = sum_of_squares(place.context(), g);
+        Tensor found({1});
+        found.f32()[0] = static_cast<float>(sum);
+        static_cast<void>(place.array(found));
+      });
+}
+
+// A device that runs out of memory, or dies within an epoch, leaves an exception and nothing else.
+TEST(failures_of_the_device) {
+  convec::Network network(
+      {convec::FlattenLayer{}, convec::DenseLayer{8, true, Activation::relu}, convec::DenseLayer{3}}, {4, 4, 1}, 1);
+  convec::LossOptions loss;
+  loss.from_logits = true;
+  network.compile(loss, convec::OptimizerOptions::defaults(convec::Optimizer::adam), {});
+  convec::emulation::set_memory(2000);
+  CHECK_THROWS(network.to(cuda), convec::DeviceError, "out of memory on cuda:0");
+  CHECK(network.device() == Device{});
+  convec::emulation::set_memory(std::size_t{1} << 30U);
+  network.to(cuda);
+  const Tensor x = random({20, 4, 4, 1}, 1);
+  const Tensor y = labels(20, 3);
+  convec::EpochOptions options;
+  options.batch_size = 4;
+  static_cast<void>(network.train_epoch({x.view(), y.view(), {}}, options));
+  // 5 steps and 16 bytes a sample are fewer than the memory that is left: the data go there in pieces.
+  convec::Network host({convec::FlattenLayer{}, convec::DenseLayer{8, true, Activation::relu}, convec::DenseLayer{3}},
+                       {4, 4, 1}, 1);
+  host.compile(loss, convec::OptimizerOptions::defaults(convec::Optimizer::adam), {});
+  static_cast<void>(host.train_epoch({x.view(), y.view(), {}}, options));
+  CHECK_NEAR(network.parameter(0).f32()[5], host.parameter(0).f32()[5], 1e-5);
+  convec::emulation::lose_device_after(3);
+  CHECK_THROWS(network.train_epoch({x.view(), y.view(), {}}, options), convec::DeviceError, "");
+  cudaDeviceReset();
+}
+
+TEST(data_in_pieces) {
+  const auto make = [] {
+    convec::Network network(
+        {convec::FlattenLayer{}, convec::DenseLayer{5, true, Activation::relu}, convec::DenseLayer{3}}, {16, 16, 1}, 1);
+    convec::LossOptions loss;
+    loss.from_logits = true;
+    network.compile(loss, convec::OptimizerOptions::defaults(convec::Optimizer::sgd),
+                    {{convec::MetricOptions{}, false}});
+    return network;
+  };
+  const Tensor x = random({70, 16, 16, 1}, 1);
+  const Tensor y = labels(70, 3);
+  const Tensor weights = random({70}, 2, 0.5F, 1.5F);
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < 70; ++i) order.push_back(i * 37 % 70);
+  convec::EpochOptions options;
+  options.batch_size = 8;
+  options.order = order.data();
+  options.samples = 70;
+  convec::Network host = make();
+  convec::Network device = make();
+  device.to(cuda);
+  const convec::Totals expected = host.train_epoch({x.view(), y.view(), weights.view()}, options);
+  // The data of 70 samples take 72 kB, of which half of what is free may be used.
+  convec::emulation::set_memory(convec::emulation::memory_in_use() + 100000);
+  const convec::Totals found = device.train_epoch({x.view(), y.view(), weights.view()}, options);
+  convec::emulation::set_memory(std::size_t{1} << 30U);
+  CHECK_NEAR(found.loss, expected.loss, 1e-5);
+  CHECK_NEAR(found.metrics[0], expected.metrics[0], 1e-9);
+  CHECK_EQ(found.batches, expected.batches);
+  for (int64_t i = 0; i < 256 * 5; ++i) CHECK_NEAR(device.parameter(0).f32()[i], host.parameter(0).f32()[i], 1e-5);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  convec::cuda::load();
+  return convec::test::run(argc, argv);
+}
