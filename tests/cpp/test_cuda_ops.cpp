@@ -396,6 +396,9 @@ TEST(data_in_pieces) {
   convec::Network device = make();
   device.to(cuda);
   const convec::Totals expected = host.train_epoch({x.view(), y.view(), weights.view()}, options);
+  const Tensor few = random({8, 16, 16, 1}, 3);
+  const Tensor few_labels = labels(8, 3);
+  static_cast<void>(device.evaluate({few.view(), few_labels.view(), {}}, {}));  // takes the scratch memory
   // The data of 70 samples take 72 kB, of which half of what is free may be used.
   convec::emulation::set_memory(convec::emulation::memory_in_use() + 100000);
   const convec::Totals found = device.train_epoch({x.view(), y.view(), weights.view()}, options);
