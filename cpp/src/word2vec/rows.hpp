@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <tuple>
 #include <vector>
 
 #include "cpu/kernels/word2vec.hpp"
@@ -23,10 +24,13 @@ using Tables = std::array<Table, table_count>;
 // and now and then adds what changed to the shared row.
 class HogwildRows {
  public:
-  // `hot` rows of each table get a copy; 0: none.
+  // Each guards a part of the shared rows of which threads have copies, so that many threads need not queue at one.
+  using Locks = std::array<std::mutex, 16>;
+
+  // `hot` rows of each table get a copy; 0: none. Threads with different `worker` begin merging at different locks.
   HogwildRows(const Tables& tables, std::int64_t hot, const cpu::Word2VecRowKernels& kernels, std::int64_t row_size,
-              std::mutex& mutex)
-      : kernels_(kernels), row_size_(row_size), mutex_(mutex) {
+              Locks& locks, int worker)
+      : kernels_(kernels), row_size_(row_size), locks_(locks), worker_(static_cast<std::size_t>(worker)) {
     for (std::size_t name = 0; name < table_count; ++name) {
       const Table& table = tables[name];
       Part& part = parts_[name];
@@ -59,11 +63,19 @@ class HogwildRows {
 
   // Exchanges what changed in the copies with the shared rows.
   void merge() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (Part& part : parts_)
-      if (part.hot_size > 0)
-        kernels_.merge_rows(part.hot_size * row_size_, 1.0F, part.shared + part.hot_begin * part.stride,
-                            part.own.data(), part.base.data());
+    constexpr auto lock_count = static_cast<std::int64_t>(std::tuple_size<Locks>::value);
+    for (std::size_t turn = 0; turn < locks_.size(); ++turn) {
+      const std::size_t number = (worker_ + turn) % locks_.size();
+      const auto share = static_cast<std::int64_t>(number);
+      const std::lock_guard<std::mutex> lock(locks_[number]);
+      for (Part& part : parts_) {
+        const std::int64_t first = part.hot_size * share / lock_count;
+        const std::int64_t rows = part.hot_size * (share + 1) / lock_count - first;
+        if (rows > 0)
+          kernels_.merge_rows(rows * row_size_, 1.0F, part.shared + (part.hot_begin + first) * part.stride,
+                              part.own.row(first), part.base.row(first));
+      }
+    }
   }
 
  private:
@@ -78,7 +90,8 @@ class HogwildRows {
   std::array<Part, table_count> parts_;
   const cpu::Word2VecRowKernels& kernels_;
   std::int64_t row_size_;  // numbers
-  std::mutex& mutex_;
+  Locks& locks_;
+  std::size_t worker_;
 };
 
 // Uses of the rows by all the shards of a round.

@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <convec/context.hpp>
 #include <convec/error.hpp>
@@ -32,8 +33,9 @@ namespace {
 // Tokens of a block: it holds the sentences that begin in as many.
 constexpr std::int64_t block_size = 2048;
 // Kept words after which a thread exchanges its copies of frequent rows: fewer where one word is among them more than
-// so often. At 262,144 quality suffered: what the threads change is added up, so that a row must not have gone far.
-constexpr std::int64_t words_between_merges = 8192;
+// so often. What the threads change is added up, so that a row must not have gone far: with 2,048 rows and 8,192 words
+// SimLex-999 lost .004, with 512 and 2,048 .002, at no speed (docs/performance.md).
+constexpr std::int64_t words_between_merges = 2048;
 constexpr double occurrences_between_merges = 96.0;
 // With fewer words every row is frequent, and the sum of what the threads changed in all of them overshoots.
 constexpr std::int64_t smallest_vocabulary_with_copies = 2048;
@@ -49,7 +51,7 @@ constexpr std::int32_t often_cbow = 128;
 
 // Bytes of frequent rows (of one table) that a thread copies.
 constexpr std::int64_t hot_bytes = std::int64_t{1024} * 1024;
-constexpr std::int64_t most_hot_rows = 2048;
+constexpr std::int64_t most_hot_rows = 512;
 
 template <typename T>
 void check_range(T value, T least, T most, const char* name) {
@@ -144,6 +146,39 @@ class Blocks {
   std::int64_t before_;  // tokens of the epoch between the beginning of the round and this call
 };
 
+// Hands out blocks to workers: each reads on through a part of the text of its own, and helps out in the others' when
+// it is done. With the learning rate falling, a text that is read from its beginning to its end teaches little about
+// its last part: CBOW was the worse for it after one epoch (docs/performance.md).
+class Hand {
+ public:
+  Hand(std::int64_t blocks, int workers) : parts_(static_cast<std::size_t>(workers)) {
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      const auto part = static_cast<std::int64_t>(i);
+      parts_[i].next.store(blocks * part / workers, std::memory_order_relaxed);
+      parts_[i].end = blocks * (part + 1) / workers;
+    }
+  }
+
+  // The next block, or -1.
+  std::int64_t operator()(int worker) {
+    for (std::size_t turn = 0; turn < parts_.size(); ++turn) {
+      Part& part = parts_[(static_cast<std::size_t>(worker) + turn) % parts_.size()];
+      if (part.next.load(std::memory_order_relaxed) >= part.end) continue;
+      const std::int64_t block = part.next.fetch_add(1, std::memory_order_relaxed);
+      if (block < part.end) return block;
+    }
+    return -1;
+  }
+
+ private:
+  // Apart from what other workers change.
+  struct alignas(64) Part {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+  std::vector<Part> parts_;
+};
+
 // Runs task(worker) for worker 0 on this thread and the others on threads of their own, and throws what one of them
 // threw, this thread first. `stop` is set where one throws.
 template <typename Task>
@@ -223,9 +258,11 @@ Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& ker
                              std::int64_t size, const Word2VecTraining& training, int workers) {
   const Blocks blocks(tokens, size, training.position);
   Schedule schedule(training, size);
-  std::atomic<std::int64_t> next{0};
+  Hand hand(blocks.count(), workers);
+  std::atomic<std::int64_t> begun{0};  // tokens
   std::atomic<bool> stop{false};
-  std::mutex merging;
+  HogwildRows::Locks locks;
+  std::mutex adding;
   Word2VecResult result;
   const bool copies = workers > 1 && model.vocabulary_size() >= smallest_vocabulary_with_copies;
   const std::int64_t hot = copies ? std::min({std::max<std::int64_t>(hot_bytes / model.stride(), 16), most_hot_rows,
@@ -234,25 +271,26 @@ Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& ker
   const std::int64_t interval =
       std::min(words_between_merges, static_cast<std::int64_t>(occurrences_between_merges / largest_share(model)) + 1);
   run_team(workers, stop, [&](int worker) {
-    HogwildRows rows(model.tables, hot, model.kernels_of(kernels), model.row_size(), merging);
+    HogwildRows rows(model.tables, hot, model.kernels_of(kernels), model.row_size(), locks, worker);
     BlockTrainer<HogwildRows> trainer(model, kernels);
     std::int64_t trained = 0;
     std::int64_t merged = 0;
     double loss = 0.0;
     const auto finish = [&] {
       rows.merge();
-      const std::lock_guard<std::mutex> lock(merging);
+      const std::lock_guard<std::mutex> lock(adding);
       result.trained_words += trained;
       result.loss += loss;
     };
     try {
       while (!stop.load(std::memory_order_relaxed)) {
-        const std::int64_t number = next.fetch_add(1, std::memory_order_relaxed);
-        if (number >= blocks.count()) break;
+        const std::int64_t number = hand(worker);
+        if (number < 0) break;
         const Block block = blocks[number];
+        const std::int64_t tokens_before = begun.fetch_add(block.end - block.begin, std::memory_order_relaxed);
         trained +=
             trainer.train(tokens + block.begin, block.end - block.begin, training.position + block.begin,
-                          training.epoch, schedule.alpha(block.begin), training.compute_loss ? &loss : nullptr, rows);
+                          training.epoch, schedule.alpha(tokens_before), training.compute_loss ? &loss : nullptr, rows);
         if (trained - merged >= interval) {
           rows.merge();
           merged = trained;
