@@ -161,6 +161,17 @@ TEST(progress_may_stop_training) {
   }
 }
 
+TEST(sub_sampling_may_leave_nothing) {
+  Word2VecOptions options;
+  options.vector_size = 20;
+  Word2Vec trained(options, counts(), 1e-30);
+  const std::vector<float> before = table(trained);
+  const std::vector<std::int32_t> tokens = text(50);
+  for (const std::uint32_t threshold : trained.sample_thresholds()) CHECK_EQ(threshold, 0U);
+  CHECK_EQ(trained.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), {}).trained_words, 0);
+  CHECK(table(trained) == before);
+}
+
 TEST(a_larger_vocabulary_keeps_its_rows) {
   Word2Vec trained = model(false);
   const std::vector<float> before = table(trained);

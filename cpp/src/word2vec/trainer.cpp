@@ -251,7 +251,7 @@ double largest_share(const Model& model) {
     total += kept;
     largest = std::max(largest, kept);
   }
-  return largest / total;
+  return total > 0.0 ? largest / total : 1.0;  // sub-sampling may leave nothing
 }
 
 Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& kernels, const std::int32_t* tokens,
