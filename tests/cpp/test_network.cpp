@@ -204,6 +204,20 @@ TEST(bad_data_change_nothing) {
   CHECK_EQ(network.iterations(), 0);
 }
 
+TEST(bad_settings_are_refused_when_they_are_given) {
+  Network network = compiled();
+  convec::OptimizerOptions adam = convec::OptimizerOptions::defaults(convec::Optimizer::adam);
+  adam.clipnorm = -1.0F;
+  CHECK_THROWS(network.compile({}, adam, {}), convec::ValueError, "clipnorm");
+  adam = convec::OptimizerOptions::defaults(convec::Optimizer::adam);
+  adam.beta_1 = 1.0;
+  CHECK_THROWS(network.compile({}, adam, {}), convec::ValueError, "beta_1");
+  CHECK(network.optimizer().clipnorm == 0.0F);
+  CHECK_THROWS(network.set_iterations(-1), convec::ValueError, "iterations");
+  CHECK_THROWS(network.set_iterations(std::numeric_limits<std::int64_t>::max()), convec::ValueError, "iterations");
+  CHECK_EQ(network.iterations(), 0);
+}
+
 TEST(layers_that_do_not_fit_are_named) {
   convec::Conv2dLayer wide;
   wide.kernel_size = {side + 1, 1};

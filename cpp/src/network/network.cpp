@@ -20,6 +20,7 @@
 #include "network/objective.hpp"
 #include "network/parameters.hpp"
 #include "ops/check.hpp"
+#include "ops/optimizer.hpp"
 
 namespace convec {
 
@@ -558,6 +559,7 @@ bool Network::trainable(std::size_t layer) const {
 
 void Network::compile(const LossOptions& loss, const OptimizerOptions& optimizer, std::vector<NetworkMetric> metrics) {
   Objective objective(loss, std::move(metrics), impl_->output_shape(), impl_->plan.ends_in_softmax);
+  check_optimizer(optimizer);
   impl_->parameters.allocate_slots(optimizer_slot_count(optimizer));
   impl_->objective = std::move(objective);
   impl_->optimizer = optimizer;
@@ -581,7 +583,10 @@ void Network::set_learning_rate(float learning_rate) {
 std::int64_t Network::iterations() const noexcept { return impl_->iterations; }
 
 void Network::set_iterations(std::int64_t iterations) {
-  if (iterations < 0) throw ValueError("iterations is " + std::to_string(iterations) + ", but must not be negative");
+  constexpr std::int64_t most = std::int64_t{1} << 62U;  // steps are added to it
+  if (iterations < 0 || iterations > most)
+    throw ValueError("iterations is " + std::to_string(iterations) + ", but must be between 0 and " +
+                     std::to_string(most));
   impl_->iterations = iterations;
 }
 

@@ -54,8 +54,9 @@ bool Parameters::layer_trainable(std::size_t layer) const {
 
 void Parameters::allocate_slots(int slots) {
   pull();
-  slots_.clear();
-  for (int slot = 0; slot < slots; ++slot) slots_.emplace_back(Shape{trained_size_});
+  std::vector<Tensor> made;  // where there is no memory, what was there stays
+  for (int slot = 0; slot < slots; ++slot) made.emplace_back(Shape{trained_size_});
+  slots_ = std::move(made);
   if (!on_device()) return;
   make_device_slots();
 }
