@@ -11,6 +11,10 @@ if(CONVEC_SANITIZE)
                                                   -fno-omit-frame-pointer)
   target_link_options(convec_options INTERFACE -fsanitize=${CONVEC_SANITIZE})
 endif()
+if(CONVEC_BUILD_FUZZERS)
+  # What libFuzzer goes by: which branches are taken, and what is compared with what.
+  target_compile_options(convec_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # Flags of each level. cpp/src/cpu/features.cpp tests the processor for every one of them.
 set(CONVEC_ISA_LEVELS baseline)
@@ -47,7 +51,12 @@ function(convec_add_isa_kernels target)
       # GCC 12's own avx512fintrin.h trips this warning wherever its intrinsics are inlined (GCC bug 105593).
       target_compile_options(${objects} PRIVATE -Wno-maybe-uninitialized -Wno-uninitialized)
     endif()
-    target_link_libraries(${objects} PRIVATE $<BUILD_INTERFACE:convec_options>)
+    if(CONVEC_BUILD_FUZZERS)
+      # As they are shipped: sanitizers would take minutes to compile, and see less than the guard pages of tests/fuzz.
+      target_compile_options(${objects} PRIVATE -O1)
+    else()
+      target_link_libraries(${objects} PRIVATE $<BUILD_INTERFACE:convec_options>)
+    endif()
     set_target_properties(${objects} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
   endforeach()
