@@ -312,6 +312,15 @@ class Sequential(Trainer):
         """Writes the whole model to ``.safetensors`` or ``.keras``: :func:`convec.saving.save_model`."""
         saving.save_model(self, filepath, overwrite, include_optimizer)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For ``copy`` and for other processes (:mod:`multiprocessing`): what :meth:`save` writes, not the objects.
+
+        Raises:
+            ValueError: the model is not built yet.
+            TypeError: something in it cannot be saved.
+        """
+        return saving.from_bytes, (saving.to_bytes(self), saving.own_objects(self))
+
     # ---- Looking at it ----
 
     def summary(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,29 @@ def load_model(
 
         return keras_archive.load(path, compile, custom_objects or {})
     raise _unknown(path, "models", ".safetensors or .keras")
+
+
+def to_bytes(model: Sequential) -> bytes:
+    """The bytes of the ``.safetensors`` file of a built model. Raises as :func:`save_model`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_model(model, path)
+        return path.read_bytes()
+
+
+def from_bytes(data: bytes, custom_objects: Mapping[str, Any] | None = None) -> Sequential:
+    """The model of :func:`to_bytes`. Raises as :func:`load_model`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        path.write_bytes(data)
+        return load_model(path, custom_objects)
+
+
+def own_objects(model: Sequential) -> dict[str, Any]:
+    """The classes and functions of a model that are not convec's own, by name: ``custom_objects`` to load it with."""
+    used = [*model.layers, *model.metrics, model.loss, model.optimizer]
+    kinds = {getattr(one, "function", type(one)) for one in used}
+    return {kind.__name__: kind for kind in kinds if not f"{kind.__module__}.".startswith(("convec.", "builtins."))}
 
 
 def save_weights(model: Sequential, filepath: StrPath, overwrite: bool = True) -> None:
