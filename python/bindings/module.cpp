@@ -4,6 +4,7 @@
 #include <convec/error.hpp>
 
 #include "bindings.hpp"
+#include "gil.hpp"
 
 namespace py = pybind11;
 
@@ -35,6 +36,7 @@ void translate(std::exception_ptr error) {
 PYBIND11_MODULE(_core, module) {
   module.doc() = "convec's compiled core. Use the modules of the package convec instead.";
   py::register_exception_translator(translate);
+  convec::python::watch_for_exit();
   convec::python::register_system(module);
   convec::python::register_device(module);
   convec::python::register_conv2d(module);

@@ -6,6 +6,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -19,7 +20,7 @@ py::array elementwise(const py::object& input, const py::object& out, Run&& run)
   Array y = output(out, x_view.shape, x);
   const TensorView y_view = mutable_view(y, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     run(x.context(), x_view, y_view);
   }
   return y.object();
@@ -36,7 +37,7 @@ py::array gradient(const py::object& grad_output, const py::object& other, const
   Array dx = output(out, x_view.shape, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     run(g.context(), g_view, x_view, dx_view);
   }
   return dx.object();

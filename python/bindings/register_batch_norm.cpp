@@ -6,6 +6,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -36,7 +37,7 @@ py::tuple batch_norm_training(const py::object& input, const py::object& gamma, 
   Array y = output(out, x_view.shape, x);
   const TensorView y_view = mutable_view(y, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     batch_norm_forward_training(x.context(), x_view, gamma_view, beta_view, momentum, epsilon, mean_view, variance_view,
                                 batch_mean_view, batch_inverse_std_view, y_view);
   }
@@ -59,7 +60,7 @@ py::array batch_norm_inference(const py::object& input, const py::object& gamma,
   Array y = output(out, x_view.shape, x);
   const TensorView y_view = mutable_view(y, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     batch_norm_forward_inference(x.context(), x_view, gamma_view, beta_view, mean_view, variance_view, epsilon, y_view);
   }
   return y.object();
@@ -85,7 +86,7 @@ py::tuple batch_norm_backward_(const py::object& grad_output, const py::object& 
   const TensorView dgamma_view = mutable_view(dgamma, "grad_gamma");
   const TensorView dbeta_view = mutable_view(dbeta, "grad_beta");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     batch_norm_backward(g.context(), g_view, x_view, gamma_view, mean_view, inverse_std_view, dx_view, dgamma_view,
                         dbeta_view);
   }

@@ -6,6 +6,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -34,7 +35,7 @@ py::array conv2d(const py::object& input, const py::object& filters, const py::o
   Array y = output(out, conv2d_output_shape(input_view.shape, filters_view.shape, options), x);
   const TensorView output_view = mutable_view(y, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     conv2d_forward(x.context(), input_view, filters_view, bias_view, options, fused, output_view);
   }
   return y.object();
@@ -51,7 +52,7 @@ py::array conv2d_backward_input_(const py::object& grad_output, const py::object
   Array dx = output(out, to_shape(input_shape, "input_shape"), g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     conv2d_backward_input(g.context(), g_view, w_view, options, dx_view);
   }
   return dx.object();
@@ -74,7 +75,7 @@ py::tuple conv2d_backward_filters_(const py::object& input, const py::object& gr
   const TensorView dw_view = mutable_view(dw, "grad_filters");
   const TensorView db_view = mutable_view(db, "grad_bias");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     conv2d_backward_filters(x.context(), x_view, g_view, options, dw_view, db_view);
   }
   return py::make_tuple(dw.object(), db.object());

@@ -20,6 +20,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -111,7 +112,7 @@ void for_lists(const py::object& sentences, Use&& use) {
   Encoder encode;
   const auto flush = [&] {
     {
-      const py::gil_scoped_release release;
+      const ReleaseGil release;
       use(list);
       list.clear();
     }
@@ -136,7 +137,7 @@ void for_lists(const py::object& sentences, Use&& use) {
 // A Python callable that C++ may copy and drop without holding the GIL.
 std::shared_ptr<const py::object> shared_callable(const py::object& callable) {
   return {new py::object(callable), [](const py::object* object) {
-            const py::gil_scoped_acquire acquire;
+            const AcquireGil acquire;
             delete object;
           }};
 }
@@ -152,7 +153,7 @@ TextOptions text_options(std::int64_t max_sentence_length, std::int64_t max_line
   options.progress_interval = progress.is_none() ? signal_interval : std::min(progress_interval, signal_interval);
   options.progress = [progress = shared_callable(progress), progress_interval,
                       last = std::chrono::steady_clock::time_point{}](const ScanProgress& state) mutable {
-    const py::gil_scoped_acquire acquire;
+    const AcquireGil acquire;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (progress->is_none()) return;
     const auto now = std::chrono::steady_clock::now();
@@ -203,7 +204,7 @@ Vocabulary make_vocabulary(const py::object& words, const py::array_t<std::int64
   for (std::size_t index = 0, begin = 0; index < size; begin = ends[index++])
     views.emplace_back(bytes.data() + begin, ends[index] - begin);
   const std::vector<std::int64_t> numbers(counts.data(), counts.data() + counts.size());
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   return {views, numbers};
 }
 
@@ -223,7 +224,7 @@ WordCounter make_counter(std::int64_t max_vocab_size, const py::object& prune_ru
   if (!prune_rule.is_none())
     options.prune_rule = [rule = shared_callable(prune_rule)](std::string_view word, std::int64_t count,
                                                               std::int64_t min_reduce) {
-      const py::gil_scoped_acquire acquire;
+      const AcquireGil acquire;
       return py::cast<bool>((*rule)(to_str(word), count, min_reduce));
     };
   options.keep_ids = keep_ids;
@@ -249,7 +250,7 @@ void define_scanning(py::class_<Scanner>& type, const char* file_name, ScanFile 
                       std::int64_t max_lines, bool lines, const py::object& progress, double progress_interval) {
             const TextOptions options =
                 text_options(max_sentence_length, max_lines, lines, progress, progress_interval);
-            const py::gil_scoped_release release;
+            const ReleaseGil release;
             (scanner.*scan_file)(path.string(), options);
           },
           py::arg("path"), py::kw_only(), py::arg("max_sentence_length") = 10000, py::arg("max_lines") = -1,
@@ -264,13 +265,13 @@ void define_scanning(py::class_<Scanner>& type, const char* file_name, ScanFile 
                 text_options(max_sentence_length, max_lines, lines, progress, progress_interval);
             const py::buffer_info info = text.request();
             const std::string_view bytes = bytes_of(info);
-            const py::gil_scoped_release release;
+            const ReleaseGil release;
             scanner.feed(bytes, options);
           },
           py::arg("text"), py::kw_only(), py::arg("max_sentence_length") = 10000, py::arg("max_lines") = -1,
           py::arg("lines") = true, py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
           "Takes a piece of a text that comes in pieces; end_text() ends it. Options of the first piece hold.")
-      .def("end_text", &Scanner::end_text, py::call_guard<py::gil_scoped_release>(), "Ends the text that was fed.")
+      .def("end_text", &Scanner::end_text, py::call_guard<ReleaseGil>(), "Ends the text that was fed.")
       .def_property_readonly("text_complete", &Scanner::text_complete, "Whether max_lines have been fed.")
       .def(
           list_name,
@@ -346,7 +347,7 @@ void register_corpus(py::module_& module) {
           [](const WordCounter& counts_of, std::int64_t min_count, std::int64_t max_final_vocab) {
             return counts_of.effective_min_count(vocabulary_options(min_count, max_final_vocab, true));
           },
-          py::arg("min_count") = 5, py::arg("max_final_vocab") = 0, py::call_guard<py::gil_scoped_release>(),
+          py::arg("min_count") = 5, py::arg("max_final_vocab") = 0, py::call_guard<ReleaseGil>(),
           "The min_count that vocabulary() will use.")
       .def(
           "vocabulary",
@@ -354,14 +355,14 @@ void register_corpus(py::module_& module) {
             return counts_of.vocabulary(vocabulary_options(min_count, max_final_vocab, sorted));
           },
           py::arg("min_count") = 5, py::arg("max_final_vocab") = 0, py::arg("sorted") = true,
-          py::call_guard<py::gil_scoped_release>(), "The words that occur at least min_count times.")
+          py::call_guard<ReleaseGil>(), "The words that occur at least min_count times.")
       .def_property_readonly("has_corpus", &WordCounter::has_corpus, "Whether corpus() is possible.")
       .def(
           "corpus",
           [](WordCounter& kept, const Vocabulary& vocabulary, std::int64_t memory_limit,
              const std::string& spill_directory) { return kept.corpus(vocabulary, {memory_limit, spill_directory}); },
           py::arg("vocabulary"), py::kw_only(), py::arg("memory_limit") = -1, py::arg("spill_directory") = "",
-          py::call_guard<py::gil_scoped_release>(), "What was counted as ids; the kept ids are used up by it.");
+          py::call_guard<ReleaseGil>(), "What was counted as ids; the kept ids are used up by it.");
 
   py::class_<CorpusEncoder> encoder(module, "CorpusEncoder", "Encodes files, pieces of text and lists of words.");
   encoder.def(py::init([](const Vocabulary& vocabulary, std::int64_t memory_limit, const std::string& spill_directory) {
@@ -369,7 +370,7 @@ void register_corpus(py::module_& module) {
               }),
               py::arg("vocabulary"), py::kw_only(), py::arg("memory_limit") = -1, py::arg("spill_directory") = "");
   define_scanning(encoder, "add_file", &CorpusEncoder::add_file, "add_sentences", &CorpusEncoder::add);
-  encoder.def("finish", &CorpusEncoder::finish, py::call_guard<py::gil_scoped_release>(),
+  encoder.def("finish", &CorpusEncoder::finish, py::call_guard<ReleaseGil>(),
               "The corpus so far; the encoder is empty then.");
 
   module.def(

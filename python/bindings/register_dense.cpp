@@ -6,6 +6,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -28,7 +29,7 @@ py::array dense(const py::object& input, const py::object& weights, const py::ob
   Array y = output(out, {extent(x_view, 0), extent(w_view, 1)}, x);
   const TensorView y_view = mutable_view(y, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     dense_forward(x.context(), x_view, w_view, b_view, fused, y_view);
   }
   return y.object();
@@ -42,7 +43,7 @@ py::array dense_backward_input_(const py::object& grad_output, const py::object&
   Array dx = output(out, {extent(g_view, 0), extent(w_view, 0)}, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     dense_backward_input(g.context(), g_view, w_view, dx_view);
   }
   return dx.object();
@@ -58,7 +59,7 @@ py::tuple dense_backward_weights_(const py::object& input, const py::object& gra
   const TensorView dw_view = mutable_view(dw, "grad_weights");
   const TensorView db_view = mutable_view(db, "grad_bias");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     dense_backward_weights(x.context(), x_view, g_view, dw_view, db_view);
   }
   return py::make_tuple(dw.object(), db.object());

@@ -10,6 +10,7 @@
 #include "array.hpp"
 #include "backend.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -33,7 +34,7 @@ class DeviceMemory {
   void copy_in(const py::array& host, std::size_t offset) {
     check(host, offset);
     const Context context{device_, nullptr};
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     backend(device_).copy_in(context, static_cast<std::byte*>(data_) + offset, host.data(),
                              static_cast<std::size_t>(host.nbytes()));
     backend(device_).wait(context);
@@ -43,7 +44,7 @@ class DeviceMemory {
     check(host, offset);
     void* to = host.mutable_data();
     const Context context{device_, nullptr};
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     backend(device_).copy_out(context, to, static_cast<const std::byte*>(data_) + offset,
                               static_cast<std::size_t>(host.nbytes()));
     backend(device_).wait(context);

@@ -7,6 +7,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "gil.hpp"
 #include "options.hpp"
 
 namespace convec::python {
@@ -27,7 +28,7 @@ py::array by_row(const py::object& predictions, const char* predictions_name, co
   Array values = output(out, rows_of(p_view), p);
   const TensorView values_view = mutable_view(values, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     run(p.context(), p_view, t_view, values_view);
   }
   return values.object();
@@ -46,7 +47,7 @@ py::array gradient(const py::object& grad_losses, const py::object& predictions,
   Array dp = output(out, p_view.shape, g);
   const TensorView dp_view = mutable_view(dp, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     run(g.context(), g_view, p_view, t_view, dp_view);
   }
   return dp.object();

@@ -17,6 +17,7 @@
 #include "bindings.hpp"
 #include "device_array.hpp"
 #include "files.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -272,7 +273,7 @@ class Epoch {
     options.progress_interval = progress.is_none() ? signal_interval : std::min(progress_interval, signal_interval);
     options.progress = [progress, progress_interval, all = options.samples,
                         last = std::chrono::steady_clock::now()](const Totals& totals) mutable {
-      const py::gil_scoped_acquire acquire;
+      const AcquireGil acquire;
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
       if (progress.is_none()) return;
       const auto now = std::chrono::steady_clock::now();
@@ -299,7 +300,7 @@ py::dict train_epoch(Network& network, const py::object& x, const py::object& y,
   const Epoch epoch(arrays.dataset.inputs, batch_size, order, samples, learning_rates, progress, progress_interval);
   Totals totals;
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     totals = network.train_epoch(arrays.dataset, epoch.options);
   }
   return to_dict(totals);
@@ -312,7 +313,7 @@ py::dict evaluate(const Network& network, const py::object& x, const py::object&
   const Epoch epoch(arrays.dataset.inputs, batch_size, order, samples, py::none(), progress, progress_interval);
   Totals totals;
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     totals = network.evaluate(arrays.dataset, epoch.options);
   }
   return to_dict(totals);
@@ -327,7 +328,7 @@ py::array predict(const Network& network, const py::object& x, std::int64_t batc
   py::array outputs = empty(network.output_shape().with_batch(epoch.options.samples));
   const TensorView outputs_view = mutable_view(outputs, "outputs");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     network.predict(inputs, outputs_view, epoch.options);
   }
   return outputs;
@@ -339,7 +340,7 @@ py::dict on_batch(Network& network, bool train, const py::object& x, const py::o
   const Arrays arrays(x, y, sample_weight);
   Totals totals;
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     totals = train ? network.train_batch(arrays.dataset) : network.test_batch(arrays.dataset);
   }
   return to_dict(totals);
@@ -360,7 +361,7 @@ void save(const py::object& path, const Network& network, std::vector<std::strin
   options.metadata = std::move(metadata);
   options.optimizer_state = optimizer_state;
   options.file.progress = check_signals;
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   save_network(file, network, options);
 }
 
@@ -476,7 +477,7 @@ void register_network(py::module_& module) {
           [](const Network& network, const py::object& x) {
             const py::array array = as_array(x, "x");
             const ConstTensorView inputs = view(array, "x");
-            const py::gil_scoped_release release;
+            const ReleaseGil release;
             return network.first_nonfinite_layer(inputs);
           },
           py::arg("x"), "Index of the first layer with a NaN or infinity in its output, or -1.");
@@ -496,7 +497,7 @@ void register_network(py::module_& module) {
       "network_load",
       [](const py::object& path) {
         const std::string file = to_path(path);
-        const py::gil_scoped_release release;
+        const ReleaseGil release;
         return load_network(file);
       },
       py::arg("path"), "The network of a file.");

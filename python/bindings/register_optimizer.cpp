@@ -10,6 +10,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "gil.hpp"
 #include "options.hpp"
 
 namespace convec::python {
@@ -35,14 +36,14 @@ void optimizer_step_(const char* optimizer, const py::object& parameter, const p
     holders.push_back(to_array(slots[slot], name.c_str()));
     slot_views.push_back(mutable_view(holders.back(), name.c_str()));
   }
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   optimizer_step(p.context(), options, iteration, p_view, g_view, slot_views.data(), gradient_scale);
 }
 
 double sum_of_squares_(const py::object& array) {
   const Array a = to_array(array, "array");
   const ConstTensorView a_view = view(a, "array");
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   return sum_of_squares(a.context(), a_view);
 }
 

@@ -6,6 +6,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -35,7 +36,7 @@ py::array pool(const py::object& input, const py::object& pool_size, const py::o
   Array y = output(out, pool2d_output_shape(x_view.shape, options), x);
   const TensorView y_view = mutable_view(y, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     forward(x.context(), x_view, options, y_view);
   }
   return y.object();
@@ -51,7 +52,7 @@ py::array max_pool2d_backward_(const py::object& grad_output, const py::object& 
   Array dx = output(out, x_view.shape, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     max_pool2d_backward(g.context(), g_view, x_view, options, dx_view);
   }
   return dx.object();
@@ -66,7 +67,7 @@ py::array average_pool2d_backward_(const py::object& grad_output, const py::sequ
   Array dx = output(out, to_shape(input_shape, "input_shape"), g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     average_pool2d_backward(g.context(), g_view, options, dx_view);
   }
   return dx.object();
@@ -79,7 +80,7 @@ py::array global_pool(const py::object& input, const py::object& out) {
   Array y = output(out, pooled_shape(x_view.shape), x);
   const TensorView y_view = mutable_view(y, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     forward(x.context(), x_view, y_view);
   }
   return y.object();
@@ -92,7 +93,7 @@ py::array global_average_pool2d_backward_(const py::object& grad_output, const p
   Array dx = output(out, to_shape(input_shape, "input_shape"), g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     global_average_pool2d_backward(g.context(), g_view, dx_view);
   }
   return dx.object();
@@ -106,7 +107,7 @@ py::array global_max_pool2d_backward_(const py::object& grad_output, const py::o
   Array dx = output(out, x_view.shape, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     global_max_pool2d_backward(g.context(), g_view, x_view, dx_view);
   }
   return dx.object();

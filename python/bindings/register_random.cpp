@@ -5,6 +5,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -17,7 +18,7 @@ py::array random(const py::sequence& shape, float first, float second, std::uint
   py::array array = empty(to_shape(shape, "shape"));
   const TensorView array_view = mutable_view(array, "array");
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     fill(array_view, first, second, seed);
   }
   return array;

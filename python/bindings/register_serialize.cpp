@@ -14,6 +14,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "files.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -22,7 +23,7 @@ std::string to_path(const py::object& path) {
 }
 
 void check_signals(std::uint64_t, std::uint64_t) {
-  const py::gil_scoped_acquire acquire;
+  const AcquireGil acquire;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
@@ -101,7 +102,7 @@ void save(const py::object& path, const py::dict& tensors, const FileMetadata& m
   SaveOptions options;
   options.sync = sync;
   options.progress = check_signals;
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   save_safetensors(file, named, metadata, options);
 }
 
@@ -120,7 +121,7 @@ py::array copied(const SafetensorsFile& file, const StoredTensor& tensor) {
     throw DTypeError("'" + tensor.name + "' holds " + name_of(tensor.type) + ", which NumPy has no arrays of");
   py::array array(py::dtype(name), extents(tensor));
   void* const memory = array.mutable_data();
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   if (widen)
     file.read(tensor, TensorView(static_cast<float*>(memory), tensor.shape));
   else
@@ -149,7 +150,7 @@ py::dict arrays_of(const SafetensorsFile& file, bool copy) {
 py::tuple load(const py::object& path, bool mmap) {
   const std::string name = to_path(path);
   const SafetensorsFile file = [&] {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     return SafetensorsFile(name, mmap ? FileAccess::map : FileAccess::read);
   }();
   return py::make_tuple(arrays_of(file, !mmap), file.metadata());

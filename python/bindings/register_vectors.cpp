@@ -12,6 +12,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -65,7 +66,7 @@ py::array norms(const py::object& vectors) {
   py::array_t<float> result = empty({table.rows});
   float* data = result.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     vector_norms(table, data);
   }
   return result;
@@ -82,7 +83,7 @@ py::array similarities(const py::object& vectors, const py::object& norms, const
   py::array_t<float> result = empty({count, table.rows});
   float* data = result.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     vector_similarities(table, norm_data, query_data, count, data);
   }
   return result;
@@ -100,7 +101,7 @@ struct Search {
     options.end = end;
     options.topn = std::min(topn, std::max<int64_t>(0, end - begin));
     options.poll = [] {
-      const py::gil_scoped_acquire acquire;
+      const AcquireGil acquire;
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     };
     if (excluded_rows.empty()) return;
@@ -132,7 +133,7 @@ py::tuple nearest(const py::object& vectors, const py::object& norms, const py::
   int64_t* row_data = rows.mutable_data();
   float* value_data = values.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     nearest_vectors(table, norm_data, query_data, count, search.options, row_data, value_data);
   }
   return py::make_tuple(rows, values);
@@ -168,7 +169,7 @@ py::array multiplicative(const py::object& vectors, const py::object& norms, con
   py::array_t<float> result = empty({query.table.rows});
   float* data = result.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     multiplicative_similarities(query.table, query.norms, query.positive, query.positive_count, query.negative,
                                 query.negative_count, data);
   }
@@ -186,7 +187,7 @@ py::tuple nearest_by_product(const py::object& vectors, const py::object& norms,
   int64_t* row_data = rows.mutable_data();
   float* value_data = values.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     nearest_multiplicative(query.table, query.norms, query.positive, query.positive_count, query.negative,
                            query.negative_count, search.options, row_data, value_data);
   }
@@ -228,7 +229,7 @@ std::vector<int64_t> spellings(const py::str& wanted, const py::typing::List<py:
     views.emplace_back(data == nullptr ? "" : data, static_cast<std::size_t>(size));
   }
   const std::string_view text = utf8_of(wanted);
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   return near_spellings(text, views, count);
 }
 
@@ -239,7 +240,7 @@ int64_t read_block(Word2VecReader& reader, const py::buffer& block, int64_t begi
     throw ValueError("bytes " + std::to_string(begin) + " to " + std::to_string(end) +
                      " are to be read, but block has " + std::to_string(info.size));
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   return static_cast<int64_t>(
       reader.read(static_cast<const char*>(info.ptr) + begin, static_cast<std::size_t>(end - begin), last));
 }
@@ -312,9 +313,9 @@ void write(const py::object& vectors, const py::typing::List<py::str>& words, co
     if (PyUnicode_Check(word.ptr()) == 0) throw DTypeError("words must be of type str");
     views.push_back(utf8_of(word));
   }
-  const py::gil_scoped_release release;
+  const ReleaseGil release;
   write_word2vec(table, views, order_rows, {binary, header, total, prefix}, [&](const char* data, std::size_t size) {
-    const py::gil_scoped_acquire acquire;
+    const AcquireGil acquire;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     sink(py::memoryview::from_memory(data, static_cast<py::ssize_t>(size)));
   });

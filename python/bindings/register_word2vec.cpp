@@ -11,6 +11,7 @@
 
 #include "array.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 
 namespace convec::python {
 
@@ -74,13 +75,13 @@ py::dict train(Word2Vec& model, py::handle token_array, std::int64_t position, s
   training.deterministic = deterministic;
   training.progress_interval = progress_interval;
   training.progress = [&](std::int64_t done, float rate) {
-    const py::gil_scoped_acquire acquire;
+    const AcquireGil acquire;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (!progress.is_none()) progress(done, rate);
   };
   Word2VecResult result;
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     result = model.train(tokens.data, tokens.size, training);
   }
   py::dict values;
@@ -166,7 +167,7 @@ void register_word2vec(py::module_& module) {
             const Tokens tokens = to_tokens(token_array);
             std::vector<double> scores;
             {
-              const py::gil_scoped_release release;
+              const ReleaseGil release;
               scores = model.score(tokens.data, tokens.size);
             }
             return py::array_t<double>(static_cast<py::ssize_t>(scores.size()), scores.data());

@@ -145,3 +145,9 @@ def test_kernels_are_in_the_table(path: Path) -> None:
     folder = path.parent
     assert f'#include "cpu/kernels/{path.stem}.hpp"' in (folder / "kernel_table.hpp").read_text()
     assert f"fill_{path.stem}(table." in (folder / "table.cpp").read_text()
+
+
+def test_bindings_give_the_lock_up_by_their_own_guards() -> None:
+    """pybind11's end the program where the interpreter ends meanwhile: see gil.hpp."""
+    source = read_all(ROOT / "python" / "bindings", "register_*.cpp")
+    assert not re.findall(r"gil_scoped_\w+|PyGILState_Ensure|PyEval_SaveThread", source)
