@@ -428,7 +428,7 @@ void register_network(py::module_& module) {
       .def(
           "to",
           [](Network& network, const char* type, int index) {
-            const py::gil_scoped_release release;
+            const ReleaseGil release;
             network.to({std::strcmp(type, "cpu") == 0 ? DeviceType::cpu : DeviceType::cuda, index});
           },
           py::arg("type"), py::arg("index") = 0, "Moves to a device: 'cpu', or 'cuda' and its number.")

@@ -3,11 +3,73 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import lzma
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+# Memory for the window that an .xz or .lzma file asks for: `xz -9` takes 65 MB, but a damaged header may ask for 4 GB.
+_MOST_LZMA_BYTES = 1 << 27
+_PIECE = 1 << 16
+
+
+class _LzmaReader(io.RawIOBase):
+    """The bytes of an .xz or .lzma file: :class:`lzma.LZMAFile` with a bound on memory, which that has not."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self._file = Path(path).open("rb")  # noqa: SIM115
+        self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_LZMA_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        with memoryview(buffer).cast("B") as view:
+            data = self._read(len(view))
+            view[: len(data)] = data
+            return len(data)
+
+    def _read(self, size: int) -> bytes:
+        while True:
+            if self._decompressor.eof:
+                # Another stream may follow, or zeros.
+                rest = self._decompressor.unused_data or self._file.read(_PIECE)
+                while rest and not (rest := rest.lstrip(b"\0")):
+                    rest = self._file.read(_PIECE)
+                if not rest:
+                    return b""
+                self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_LZMA_BYTES)
+            elif self._decompressor.needs_input:
+                rest = self._file.read(_PIECE)
+                if not rest:
+                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            else:
+                rest = b""
+            data = self._decompressor.decompress(rest, size)
+            if data:
+                return data
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_lzma(path: str | os.PathLike[str]) -> IO[bytes]:
+    """An .xz or .lzma file for reading.
+
+    Reading raises :class:`lzma.LZMAError` (damaged, or it wants more than 128 MB of memory) or EOFError.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return io.BufferedReader(_LzmaReader(path))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import IO, Any, TypeAlias, cast
 import numpy as np
 
 from convec import _core
+from convec._files import open_lzma
 
 __all__ = [
     "COMPRESSED_EXTENSIONS",
@@ -62,12 +63,6 @@ def _open_bz2(path: str) -> IO[bytes]:
     import bz2
 
     return bz2.open(path, "rb")
-
-
-def _open_lzma(path: str) -> IO[bytes]:
-    import lzma
-
-    return lzma.open(path, "rb")
 
 
 def _open_zstd(path: str) -> IO[bytes]:
@@ -137,8 +132,8 @@ class _ZstdReader(io.RawIOBase):
 _OPENERS: dict[str, Callable[[str], IO[bytes]]] = {
     ".gz": _open_gzip,
     ".bz2": _open_bz2,
-    ".xz": _open_lzma,
-    ".lzma": _open_lzma,
+    ".xz": open_lzma,
+    ".lzma": open_lzma,
     ".zst": _open_zstd,
 }
 COMPRESSED_EXTENSIONS = tuple(_OPENERS)

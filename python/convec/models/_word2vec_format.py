@@ -18,9 +18,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convec import _core
+from convec._files import open_lzma
 
 # Bytes that are parsed at a time: many tasks for the threads, few enough that Ctrl-C is heard at once.
 _BLOCK = 1 << 25
+# The same for what comes piece by piece; Python takes the memory for a piece before it knows how much there is.
+_PIECE = 1 << 22
 _COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 PathLike = str | os.PathLike[str]
@@ -37,6 +40,8 @@ class Word2VecContent(NamedTuple):
 
 def open_binary(path: PathLike, mode: str = "rb") -> IO[bytes]:
     """Opens a file, a compressed one (.gz, .bz2, .xz) as if it were not."""
+    if mode == "rb" and Path(path).suffix == ".xz":
+        return open_lzma(path)
     opener = _COMPRESSED.get(Path(path).suffix)
     return cast("IO[bytes]", open(path, mode) if opener is None else opener(path, mode))  # noqa: PTH123
 
@@ -148,12 +153,12 @@ def _feed_mapped(mapped: mmap.mmap, reader: _core.Word2VecReader) -> Iterator[No
 
 def _feed_stream(stream: Any, reader: _core.Word2VecReader) -> Iterator[None]:
     rest = b""
-    step = _BLOCK
+    step = _PIECE
     while not reader.done:
         fresh = stream.read(step)
         block = rest + fresh
         used = reader.read(block, 0, len(block), not fresh)
-        step = _BLOCK if used else max(_BLOCK, len(block))
+        step = _PIECE if used else max(_PIECE, len(block))
         rest = block[used:]
         yield
 

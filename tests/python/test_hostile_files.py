@@ -1,0 +1,78 @@
+"""Damaged files: a sample of what tools/mutate_files.py reads, and the faults that it has found."""
+
+from __future__ import annotations
+
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from convec._files import open_lzma
+from convec.models import KeyedVectors
+from convec.models._corpus import TextSource, count_corpus
+
+TOOL = Path(__file__).parents[2] / "tools" / "mutate_files.py"
+
+
+def test_damaged_files_of_every_kind() -> None:
+    """Cases behind every truncation of the longest file; by hand there are 100,000 a reader."""
+    pytest.importorskip("h5py")
+    pytest.importorskip("zstandard")
+    pytest.importorskip("onnx")
+    result = subprocess.run(
+        [sys.executable, str(TOOL), "--first", "100000", "--count", "500"], capture_output=True, text=True, timeout=250
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count(" 0 findings") == 30
+
+
+@pytest.mark.parametrize("ending", [".lzma", ".xz"])
+def test_a_window_beyond_reason_is_refused(tmp_path: Path, ending: str) -> None:
+    """A header of 13 bytes may ask for 4 GB."""
+    path = tmp_path / f"text{ending}"
+    whole = lzma.compress(b"a b\n" * 100, lzma.FORMAT_ALONE)
+    path.write_bytes(whole[:1] + b"\xff\xff\xff\xff" + whole[5:])
+    with pytest.raises(OSError, match="Memory usage limit"):
+        count_corpus(TextSource((str(path),)))
+
+
+def test_xz_files_are_read_like_lzma_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "text.xz"
+    text = bytes(range(256)) * 3000
+    for data, expected in (
+        (lzma.compress(text), text),
+        (lzma.compress(text, preset=9), text),
+        (lzma.compress(text) + bytes(8) + lzma.compress(b"more") + bytes(70000 * 4), text + b"more"),
+        (lzma.compress(text, lzma.FORMAT_ALONE), text),
+        (lzma.compress(b""), b""),
+    ):
+        path.write_bytes(data)
+        with open_lzma(path) as file:
+            assert file.read() == expected
+    path.write_bytes(lzma.compress(text)[:-9])
+    with open_lzma(path) as file, pytest.raises(EOFError):
+        file.read()
+    path.write_bytes(lzma.compress(text) + b"rubbish")
+    with open_lzma(path) as file, pytest.raises(lzma.LZMAError):
+        file.read()
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2"])
+def test_small_compressed_files_take_little_memory(tmp_path: Path, ending: str) -> None:
+    import bz2
+    import gzip
+
+    path = tmp_path / f"v{ending}"
+    path.write_bytes((gzip if ending == ".gz" else bz2).compress(b"1 2\nword 0.5 -1\n"))
+    program = f"""
+import resource
+from convec.models import KeyedVectors
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (16 << 20),) * 2)
+print(KeyedVectors.load_word2vec_format({str(path)!r})["word"].tolist())
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout == "[0.5, -1.0]\n", result.stderr
+    assert KeyedVectors.load_word2vec_format(path)["word"].tolist() == [0.5, -1.0]
