@@ -1,15 +1,16 @@
-"""Files that are complete or absent."""
+"""Files that are complete or absent, and what is read from those that come from anywhere."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import lzma
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -70,6 +71,21 @@ def open_lzma(path: str | os.PathLike[str]) -> IO[bytes]:
         OSError: it cannot be opened.
     """
     return io.BufferedReader(_LzmaReader(path))
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """The object that a text from a file says.
+
+    Raises:
+        ValueError: it is no such text, or is nested beyond reason; ``what`` names it.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} must be an object in braces")
+    return found
 
 
 @contextlib.contextmanager

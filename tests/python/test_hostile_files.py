@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import convec
 import pytest
+from convec import _core, layers
 from convec._files import open_lzma
-from convec.models import KeyedVectors
+from convec.models import KeyedVectors, Sequential, Word2Vec
 from convec.models._corpus import TextSource, count_corpus
 
 TOOL = Path(__file__).parents[2] / "tools" / "mutate_files.py"
@@ -67,7 +69,7 @@ def test_small_compressed_files_take_little_memory(tmp_path: Path, ending: str) 
     path.write_bytes((gzip if ending == ".gz" else bz2).compress(b"1 2\nword 0.5 -1\n"))
     program = f"""
 import resource
-from convec.models import KeyedVectors
+from convec.models import KeyedVectors, Sequential, Word2Vec
 with open("/proc/self/statm") as file:
     size = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (16 << 20),) * 2)
@@ -76,3 +78,33 @@ print(KeyedVectors.load_word2vec_format({str(path)!r})["word"].tolist())
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout == "[0.5, -1.0]\n", result.stderr
     assert KeyedVectors.load_word2vec_format(path)["word"].tolist() == [0.5, -1.0]
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.model"
+    Word2Vec([["a", "b"]], min_count=1, vector_size=4, epochs=1).save(path)
+    arrays, metadata = _core.safetensors_load(path, mmap=False)
+    for text in ("[" * 100_000, '{"a":' * 100_000, "[]", "{", "1"):
+        _core.safetensors_save(path, arrays, {**metadata, "parameters": text})
+        with pytest.raises(ValueError, match="parameters"):
+            Word2Vec.load(path)
+    vectors = KeyedVectors(4)
+    vectors.add_vectors(["a"], [[1, 2, 3, 4]])
+    vectors.save(path)
+    arrays, metadata = _core.safetensors_load(path, mmap=False)
+    for text in ("[" * 100_000, "[]", '{"a": 1}', '{"a": "xy"}'):
+        _core.safetensors_save(path, arrays, {**metadata, "vecattrs": text})
+        with pytest.raises(ValueError, match="attribute"):
+            KeyedVectors.load(path)
+
+
+def test_operators_of_onnx_are_spelled_as_they_are(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "m.onnx"
+    convec.export_onnx(Sequential([convec.Input((4,)), layers.Dense(3, activation="relu")]), path)
+    model = onnx.load(path)
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    node.op_type = "RElu"
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"RElu.*not among"):
+        convec.import_onnx(path)

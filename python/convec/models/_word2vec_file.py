@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convec import _core
+from convec._files import json_object
 from convec.models.keyedvectors import KeyedVectors
 
 __all__ = ["check_path", "load", "save"]
@@ -81,10 +82,9 @@ def load(path: str) -> tuple[dict[str, Any], KeyedVectors, dict[str, npt.NDArray
         raise ValueError(f"{path} holds no Word2Vec model (its format is {metadata.get('format')!r})")
     if metadata.get("version") != str(_VERSION):
         raise ValueError(f"{path} has version {metadata.get('version')}, but this convec reads version {_VERSION}")
-    try:
-        parameters = json.loads(metadata["parameters"])
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: its parameters cannot be read ({error})") from error
+    if "parameters" not in metadata:
+        raise ValueError(f"{path} is damaged: its metadata have no 'parameters'")
+    parameters = json_object(metadata["parameters"], f"{path} is damaged: the text of its parameters")
     tables = {name: tensors.pop(name) for name in _TABLES if name in tensors}
     wv = KeyedVectors._from_tensors(tensors, {**metadata, "format": metadata.get("keyed_vectors_format", "")})
     return parameters, wv, tables

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convec import _core
+from convec._files import json_object
 from convec.models._vector_exports import write_projector, write_sentence_transformers
 from convec.models._word2vec_format import iterate_word2vec, open_binary, read_word2vec, replacing, write_word2vec
 from convec.models.keyedvectors_table import KeyTable, PathLike
@@ -141,7 +142,9 @@ class VectorFiles(KeyTable):
         for name, array in tensors.items():
             if name.startswith("vecattr."):
                 result.expandos[name.removeprefix("vecattr.")] = np.array(array)
-        for name, values in json.loads(metadata.get("vecattrs", "{}")).items():
+        for name, values in json_object(metadata.get("vecattrs", "{}"), "the text of the attributes").items():
+            if not isinstance(values, list):
+                raise ValueError(f"the attribute {name!r} must be a list of values")
             result.expandos[name] = np.array([*values, None], object)[:-1]
         if "vectors_lockf" in tensors:
             result.vectors_lockf = tensors["vectors_lockf"]

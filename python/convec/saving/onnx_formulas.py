@@ -50,6 +50,8 @@ _MOST_NODES_OF_FORMULA = 16
 
 def activation_of(node: Node) -> str:
     """The activation a node is. Raises UnsupportedError where it has parameters that convec's has not."""
+    if node.op not in ACTIVATIONS:  # in another spelling, as 'RElu'
+        raise node.unsupported("the operator is not among those convec has")
     name, parameters = ACTIVATIONS[node.op]
     for key, (default, ours) in parameters.items():
         value = node.get(key, default)
