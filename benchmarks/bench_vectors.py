@@ -3,13 +3,16 @@
     python benchmarks/bench_vectors.py --peers-python ~/peers/bin/python --json vectors.json
     python benchmarks/bench_vectors.py --sizes 1000000x300 --only search
 
-Vectors are random; before anything is measured, the libraries' answers are compared. Files are written to a temporary
-folder and read back from the system's cache.
+Beside the libraries stands what writing and reading as many bytes takes ("bytes"). Vectors are random; before anything
+is measured, the libraries' answers are compared. Files are written to a temporary folder and read back from the
+system's cache.
 """
 
 from __future__ import annotations
 
+import os
 import pathlib
+import time
 
 import harness
 import numpy as np
@@ -36,6 +39,37 @@ def compare_answers(workers: list[harness.Worker]) -> None:
             raise SystemExit(f"{worker.label} finds other neighbours than convec: {found}, {expected}")
 
 
+def write_bytes(path: pathlib.Path, content: np.ndarray) -> float:
+    """Seconds to write bytes to a file, to the disk."""
+    begin = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, len(content), 1 << 24):
+            file.write(content[start : start + (1 << 24)])
+        os.fsync(file.fileno())
+    return time.perf_counter() - begin
+
+
+def read_bytes(path: pathlib.Path) -> float:
+    """Seconds to read a file from the system's cache into new memory."""
+    begin = time.perf_counter()
+    content = np.empty(path.stat().st_size, np.uint8)
+    with path.open("rb", buffering=0) as file:
+        done = 0
+        while done < len(content):
+            done += file.readinto(content[done : done + (1 << 28)])
+    return time.perf_counter() - begin
+
+
+def measure_bytes(report: harness.Report, folder: str, case: str, size: int, rounds: int) -> None:
+    """What no file of vectors of that size can be faster than."""
+    path = pathlib.Path(folder) / "bytes"
+    content = np.ones(size, np.uint8)
+    writes, reads = zip(*((write_bytes(path, content), read_bytes(path)) for _ in range(rounds)), strict=True)
+    path.unlink()
+    for function, runs in (("write", writes), ("read", reads)):
+        report.add(f"{case} {function} own", "bytes", list(runs), "s, files", lower_is_better=True)
+
+
 def measure_files(workers: list[harness.Worker], report: harness.Report, folder: str, case: str, rounds: int) -> None:
     able = [worker for worker in workers if worker.label != "numpy"]
     for kind in ("text", "binary", "own"):
@@ -46,6 +80,9 @@ def measure_files(workers: list[harness.Worker], report: harness.Report, folder:
             for worker in able:
                 runs = [worker.ask(function, path=paths[worker], kind=name) for _ in range(rounds)]
                 report.add(f"{case} {function} {name}", worker.label, runs, "s, files", lower_is_better=True)
+        if kind == "own":
+            size = pathlib.Path(paths[workers[0]]).stat().st_size
+            measure_bytes(report, folder, case, size, rounds)
         for entry in pathlib.Path(folder).iterdir():
             if f".{kind}" in entry.name:
                 entry.unlink()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from convec import _core
-from convec.models import KeyedVectors, keyedvectors, keyedvectors_similarities
+from convec.models import KeyedVectors, keyedvectors, keyedvectors_files, keyedvectors_similarities
 
 # Sums of up to 304 products of numbers near 1, in float32: rounding stays well below this.
 TOLERANCE = 2e-6
@@ -760,6 +760,27 @@ def test_vectors_for_all() -> None:
     infers.add_vectors(["a"], np.ones((1, 3)))
     other = infers.vectors_for_all(["made up", "a"])
     np.testing.assert_array_equal(other.vectors, [[7, 7, 7], [1, 1, 1]])
+
+
+def test_a_file_whose_keys_are_decoded_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as from a small file; also where the file is replaced in between, or damaged."""
+    monkeypatch.setattr(keyedvectors_files, "_OVERLAPPED_BYTES", 0)
+    kv, other = make(50, 4), make(60, 4)
+    kv.save(tmp_path / "kv")
+    other.save(tmp_path / "other")
+    loaded = KeyedVectors.load(tmp_path / "kv")
+    assert (loaded.index_to_key, loaded.key_to_index) == (kv.index_to_key, kv.key_to_index)
+    np.testing.assert_array_equal(loaded.vectors, kv.vectors)
+    original = _core.safetensors_load
+    monkeypatch.setattr(
+        keyedvectors_files._core,
+        "safetensors_load",
+        lambda path, mmap=True: original(tmp_path / "other" if mmap else path, mmap=mmap),
+    )
+    assert KeyedVectors.load(tmp_path / "kv").key_to_index == kv.key_to_index
+    (tmp_path / "kv").write_bytes((tmp_path / "kv").read_bytes()[:-1])
+    with pytest.raises(ValueError, match="kv"):
+        KeyedVectors.load(tmp_path / "kv")
 
 
 def test_module_functions() -> None:

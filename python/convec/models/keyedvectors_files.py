@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -25,6 +26,40 @@ logger = logging.getLogger("convec.models.keyedvectors")
 _Self = TypeVar("_Self", bound="VectorFiles")
 
 _FORMAT = "convec.KeyedVectors"
+# Files from so many bytes on are read while their keys are decoded.
+_OVERLAPPED_BYTES = 1 << 24
+
+
+class _Keys:
+    """The keys of a file, decoded, and their rows.
+
+    Args:
+        tensors: the file's arrays.
+        keys: the keys.
+    """
+
+    _NAMES = ("keys", "key_ends", "key_kinds")
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]], keys: list[Any]) -> None:
+        self._encoded = {name: np.array(tensors[name]) for name in self._NAMES if name in tensors}
+        self.keys = keys
+        self.index = {key: index for index, key in enumerate(keys) if key is not None}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, NDArray[Any]]) -> _Keys:
+        """Decodes the keys. Raises ValueError where they are damaged."""
+        keys: list[Any] = _core.decode_strings(np.ascontiguousarray(tensors["keys"]), tensors["key_ends"])
+        if "key_kinds" in tensors:
+            read: list[Callable[[str], Any]] = [lambda _: None, str, int]
+            keys = [read[min(int(kind), 2)](key) for key, kind in zip(keys, tensors["key_kinds"], strict=True)]
+        return cls(tensors, keys)
+
+    def are_of(self, tensors: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether arrays hold these keys: the file may have been replaced in between."""
+        found = {name: tensors[name] for name in self._NAMES if name in tensors}
+        return found.keys() == self._encoded.keys() and all(
+            np.array_equal(found[name], encoded) for name, encoded in self._encoded.items()
+        )
 
 
 class VectorFiles(KeyTable):
@@ -85,10 +120,21 @@ class VectorFiles(KeyTable):
                 f"{os.fspath(fname)} is a pickle, as gensim writes; convec reads none, because they can run any code. "
                 "In gensim, call save_word2vec_format(name, binary=True), and load_word2vec_format here"
             )
-        tensors, metadata = _core.safetensors_load(fname, mmap=mmap == "r")
+        ready = None
+        if mmap == "r" or Path(fname).stat().st_size < _OVERLAPPED_BYTES:
+            tensors, metadata = _core.safetensors_load(fname, mmap=mmap == "r")
+        else:
+            # A million keys take Python as long as a gigabyte of vectors takes the disk.
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(1, "convec-load") as pool:
+                reading = pool.submit(_core.safetensors_load, fname, mmap=False)
+                with contextlib.suppress(ValueError, TypeError, KeyError, OSError):  # the whole file says it better
+                    ready = _Keys.of(_core.safetensors_load(fname)[0])
+                tensors, metadata = reading.result()
         if metadata.get("format") != _FORMAT:
             raise ValueError(f"{os.fspath(fname)} holds no KeyedVectors (its format is {metadata.get('format')!r})")
-        return cls._from_tensors(tensors, metadata)
+        return cls._from_tensors(tensors, metadata, ready)
 
     def _to_tensors(self, ignore: Iterable[str] = ()) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         """Arrays and strings that hold everything, for a file."""
@@ -120,23 +166,27 @@ class VectorFiles(KeyTable):
         return tensors, metadata
 
     @classmethod
-    def _from_tensors(cls: type[_Self], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> _Self:
-        """The inverse of :meth:`_to_tensors`."""
+    def _from_tensors(
+        cls: type[_Self],
+        tensors: Mapping[str, NDArray[Any]],
+        metadata: Mapping[str, str],
+        ready: _Keys | None = None,
+    ) -> _Self:
+        """The inverse of :meth:`_to_tensors`. ``ready``: the keys, where they have been decoded."""
         missing = [name for name in ("vectors", "keys", "key_ends") if name not in tensors]
         if missing:
             raise ValueError(f"the file holds no KeyedVectors: {missing[0]} is missing")
         vectors = tensors["vectors"]
-        keys: list[Any] = _core.decode_strings(np.ascontiguousarray(tensors["keys"]), tensors["key_ends"])
+        if ready is None or not ready.are_of(tensors):
+            ready = _Keys.of(tensors)
+        keys = ready.keys
         if vectors.ndim != 2:
             raise ValueError(f"vectors has shape {vectors.shape}, but must have two dimensions")
         if len(keys) != len(vectors):
             raise ValueError(f"there are {len(keys)} keys for {len(vectors)} vectors")
-        if "key_kinds" in tensors:
-            read: list[Callable[[str], Any]] = [lambda _: None, str, int]
-            keys = [read[min(int(kind), 2)](key) for key, kind in zip(keys, tensors["key_kinds"], strict=True)]
         result = cls(int(metadata.get("vector_size", vectors.shape[1])), 0, dtype=vectors.dtype)
         result.index_to_key = keys
-        result.key_to_index = {key: index for index, key in enumerate(keys) if key is not None}
+        result.key_to_index = ready.index
         result.vectors = vectors
         result.next_index = int(metadata.get("next_index", len(keys)))
         for name, array in tensors.items():
