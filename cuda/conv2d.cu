@@ -1,7 +1,8 @@
 // Convolutions as implicit matrix products (matmul.hpp): patches of the image are gathered while they are loaded, and
 // nothing is unfolded in memory.
 //
-//   forward            C[pixel, filter]   = sum over (row, column, channel) of the window
+//   forward            C[pixel, filter]   = sum over (row, column, channel) of the window; short sums by a kernel of
+//                                           their own
 //   backward, input    C[pixel, channel]  = sum over (row, column, filter); with strides, pixels whose windows hit the
 //                                           same rows and columns of the filters form a product of their own
 //   backward, filters  C[(row, column, channel), filter] = sum over the output's pixels, in slices
@@ -144,6 +145,76 @@ struct ForwardProblem {
   }
 };
 
+// Few products a sum (a first layer): a product by tiles would be mostly empty. A thread computes four filters of four
+// neighbouring pixels; the filters lie in shared memory, (tap, filter) with filters in fours.
+struct DirectProblem {
+  Shape2d s;
+  const float* input;
+  const float* filters;
+  const float* bias;
+  Activation activation;
+  float* output;
+  int pixels;
+  int depth;
+  Divider by_fours;
+  bool vectors;
+};
+
+constexpr int direct_pixels = 4;
+constexpr int direct_depth = 32;
+constexpr int direct_filters = 12288;  // floats of shared memory
+
+__global__ void __launch_bounds__(block_threads) direct_kernel(DirectProblem p) {
+  auto* filters = dynamic_shared<float>();
+  const Shape2d& s = p.s;
+  const int padded = static_cast<int>(p.by_fours.divisor()) * 4;
+  for (int i = static_cast<int>(threadIdx.x); i < p.depth * padded; i += block_threads) {
+    const int filter = i % padded;
+    filters[i] = filter < s.filters ? p.filters[i / padded * s.filters + filter] : 0.0F;
+  }
+  __syncthreads();
+  std::uint32_t four = blockIdx.x * blockDim.x + threadIdx.x;
+  const int first = static_cast<int>(p.by_fours.split(four)) * direct_pixels;
+  if (first >= p.pixels) return;
+  const float* images[direct_pixels];
+  int top[direct_pixels];
+  int left[direct_pixels];
+  CONVEC_UNROLL
+  for (int i = 0; i < direct_pixels; ++i) {
+    const Pixel at = split_pixel(min(first + i, p.pixels - 1), s.by_out_width, s.by_out_height);
+    images[i] = p.input + static_cast<int64_t>(at.image) * s.height * s.width * s.channels;
+    top[i] = at.row * s.stride_height - s.pad_top;
+    left[i] = at.column * s.stride_width - s.pad_left;
+  }
+  float sums[direct_pixels][4] = {};
+  const float* weights = filters + four * 4;
+  for (int r = 0; r < s.kernel_height; ++r)
+    for (int c = 0; c < s.kernel_width; ++c) {
+      const float* from[direct_pixels];
+      CONVEC_UNROLL
+      for (int i = 0; i < direct_pixels; ++i) {
+        const int y = top[i] + r * s.dilation_height;
+        const int x = left[i] + c * s.dilation_width;
+        const bool inside = within(y, s.height) && within(x, s.width);
+        from[i] = inside ? images[i] + (static_cast<int64_t>(y) * s.width + x) * s.channels : nullptr;
+      }
+      for (int channel = 0; channel < s.channels; ++channel, weights += padded) {
+        const Floats<4> w = load<4>(weights);
+        CONVEC_UNROLL
+        for (int i = 0; i < direct_pixels; ++i) {
+          const float x = from[i] == nullptr ? 0.0F : from[i][channel];
+          CONVEC_UNROLL
+          for (int j = 0; j < 4; ++j) sums[i][j] += x * w.at[j];
+        }
+      }
+    }
+  const MatrixOutput to{p.output, s.filters, p.bias, p.activation, p.vectors};
+  const int column = static_cast<int>(four) * 4;
+  CONVEC_UNROLL
+  for (int i = 0; i < direct_pixels; ++i)
+    if (first + i < p.pixels) to.store(first + i, column, sums[i], s.filters - column);
+}
+
 int64_t pixels_of(const Conv2dProblem& p) { return p.height * p.width; }
 int64_t out_pixels_of(const Conv2dProblem& p) { return p.out_height * p.out_width; }
 
@@ -165,9 +236,19 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const float*
     const Shape2d s(p, images);
     const int64_t rows = images * out_pixels_of(p);
     const int64_t depth = int64_t{s.taps()} * s.channels;
+    const bool filters_in_vectors = s.filters % 4 == 0;
+    const int64_t fours = (int64_t{s.filters} + 3) / 4;
+    const int64_t threads = (rows + direct_pixels - 1) / direct_pixels * fours;
+    if (s.groups == 1 && depth <= direct_depth && depth * fours * 4 <= direct_filters && threads < index_limit) {
+      launch(direct_kernel,
+             {grid_of(threads), block_threads, static_cast<std::size_t>(depth * fours * 4) * sizeof(float),
+              stream_of(context)},
+             DirectProblem{s, input + first_in, filters, bias, activation, output + first_out, static_cast<int>(rows),
+                           static_cast<int>(depth), Divider(fours), filters_in_vectors && aligned_for_vectors(output)});
+      return;
+    }
     const MatmulPlan plan(context.device.index, s.groups, rows, s.filters, depth, true);
     float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
-    const bool filters_in_vectors = s.filters % 4 == 0;
     const MatrixOutput to{output + first_out, p.filters, bias, activation,
                           filters_in_vectors && aligned_for_vectors(output)};
     run_matmul(

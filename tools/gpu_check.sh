@@ -63,27 +63,27 @@ assemble() {
 }
 export -f configure assemble
 export build arch python pybind11
-step "build" 150 bash -c 'configure && assemble' || { printf '%s\n' "${results[@]}"; exit 1; }
+step "build" 240 bash -c 'configure && assemble' || { printf '%s\n' "${results[@]}"; exit 1; }
 export PYTHONPATH="$build/package:$PWD/tests/python${PYTHONPATH:+:$PYTHONPATH}"
 
-step "info" 30 "$python" -m convec info && cat "$out/info.log"
+step "info" 20 "$python" -m convec info && cat "$out/info.log"
 # Without the project's settings, which ask for plugins.
 pytest=("$python" -m pytest -q -c /dev/null --rootdir "$PWD" -p no:cacheprovider)
 if [ "$dry" = 1 ]; then
   step "tests" 120 "${pytest[@]}" tests/python/test_cuda_ops.py tests/python/test_cuda_network.py
   step "benchmarks" 60 "$python" benchmarks/bench_cuda.py --emulated --json "$out/cuda.json"
 else
-  step "tests" 90 "${pytest[@]}" -rs tests/python/test_cuda_ops.py tests/python/test_cuda_network.py -k "gpu"
+  step "tests" 60 "${pytest[@]}" -rs tests/python/test_cuda_ops.py tests/python/test_cuda_network.py -k "gpu"
   if command -v compute-sanitizer >/dev/null; then
     small='gpu and (conv2d or dense or max_pool2d or softmax_cross_entropy or batch_norm or small_cnn)'
     for tool in memcheck racecheck; do
-      CONVEC_TEST_SMALL=1 step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+      CONVEC_TEST_SMALL=1 step "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 \
         "${pytest[@]}" tests/python/test_cuda_ops.py tests/python/test_cuda_network.py -k "$small"
     done
   else
     results+=("skipped memcheck and racecheck: compute-sanitizer is not on PATH")
   fi
-  step "benchmarks" 150 "$python" benchmarks/bench_cuda.py --json "$out/cuda.json"
+  step "benchmarks" 110 "$python" benchmarks/bench_cuda.py --json "$out/cuda.json"
 fi
 
 printf '\n%s\n' "${results[@]}"
