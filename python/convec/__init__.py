@@ -104,6 +104,7 @@ __all__ = [
     "datasets",
     "detected_isa",
     "device",
+    "distributed",
     "export_onnx",
     "import_onnx",
     "initializers",
