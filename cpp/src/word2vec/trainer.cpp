@@ -22,6 +22,7 @@
 #include "cpu/thread_pool.hpp"
 #include "philox.hpp"
 #include "word2vec/block.hpp"
+#include "word2vec/check.hpp"
 #include "word2vec/draws.hpp"
 
 namespace convec {
@@ -41,7 +42,6 @@ constexpr double occurrences_between_merges = 96.0;
 constexpr std::int64_t smallest_vocabulary_with_copies = 2048;
 // Blocks that are trained on the same state of the tables where the result may not depend on the threads.
 constexpr std::int64_t blocks_a_round = 8;
-constexpr std::int64_t longest_sentence = 1000000000;
 
 // Uses of a row in a round that pull it the whole way, so that shards are averaged and not added up. Skip-gram trains
 // an output row against every context word at each use, CBOW once. At 128 skip-gram lost a quarter of its analogies, at
@@ -52,19 +52,6 @@ constexpr std::int32_t often_cbow = 128;
 // Bytes of frequent rows (of one table) that a thread copies.
 constexpr std::int64_t hot_bytes = std::int64_t{1024} * 1024;
 constexpr std::int64_t most_hot_rows = 512;
-
-template <typename T>
-void check_range(T value, T least, T most, const char* name) {
-  if (value < least || value > most)
-    throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be between " +
-                     std::to_string(least) + " and " + std::to_string(most));
-}
-
-void check_finite(double value, double least, const char* name) {
-  if (!(value >= least) || !std::isfinite(value))
-    throw ValueError(std::string(name) + " is " + std::to_string(value) + ", but must be a finite number of at least " +
-                     std::to_string(least));
-}
 
 void check_options(const Word2VecOptions& o) {
   check_range<std::int64_t>(o.vector_size, 1, 65536, "vector_size");
@@ -85,31 +72,6 @@ void check_vocabulary(const std::vector<std::int64_t>& counts, double sample, do
   check_finite(sample, 0.0, "sample");
   check_finite(ns_exponent, -100.0, "ns_exponent");
   check_finite(-ns_exponent, -100.0, "-ns_exponent");
-}
-
-void check_tokens(const std::int32_t* tokens, std::int64_t size, std::int64_t vocabulary_size) {
-  check_range<std::int64_t>(size, 0, std::numeric_limits<std::int64_t>::max() / 8, "size");
-  std::int64_t sentence = 0;
-  for (std::int64_t i = 0; i < size; ++i) {
-    const std::int32_t token = tokens[i];
-    if (token < -1 || token >= vocabulary_size)
-      throw ValueError("tokens[" + std::to_string(i) + "] is " + std::to_string(token) + ", but must be -1 or below " +
-                       std::to_string(vocabulary_size) + ", the number of words");
-    sentence = token < 0 ? 0 : sentence + 1;
-    if (sentence > longest_sentence)
-      throw ValueError("a sentence of tokens is longer than 1000000000 words; cut it by a -1");
-  }
-}
-
-void check_training(const Word2VecTraining& t) {
-  constexpr std::int64_t most = 1000000000000000000;
-  check_range<std::int64_t>(t.position, 0, most, "position");
-  check_range<std::int64_t>(t.epoch, 0, std::int64_t{0xFFFFFFFF}, "epoch");
-  check_range<std::int64_t>(t.words_done, 0, most, "words_done");
-  check_range<std::int64_t>(t.words_total, 0, most, "words_total");
-  check_range(t.workers, 1, 1024, "workers");
-  check_finite(t.alpha, 0.0, "alpha");
-  check_finite(t.min_alpha, 0.0, "min_alpha");
 }
 
 // Blocks lie where they would in an epoch that comes in one call, so that pieces that begin where a round begins give
