@@ -70,6 +70,9 @@ struct Word2VecUpdateSettings {
   double* loss;              // null: not wanted; else added to
 };
 
+using Word2VecKernel = void (*)(Word2VecPiece, Word2VecUpdateSettings);
+Word2VecKernel word2vec_kernel_bfloat16(std::int32_t vector_size, bool skip_gram);
+
 // Which of the kernels a model uses, and how it is launched.
 class Word2VecUpdate {
  public:
@@ -81,8 +84,7 @@ class Word2VecUpdate {
   void operator()(const Word2VecPiece& piece, const Word2VecUpdateSettings& settings, cudaStream_t stream) const;
 
  private:
-  using Kernel = void (*)(Word2VecPiece, Word2VecUpdateSettings);
-  Kernel kernel_ = nullptr;
+  Word2VecKernel kernel_ = nullptr;
   int threads_ = 0;  // of a block
   int teams_ = 0;
   int teams_a_block_ = 1;

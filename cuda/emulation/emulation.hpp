@@ -20,7 +20,7 @@ enum class Schedule : std::uint8_t {
   shuffled               // any thread that can go on
 };
 
-// For all later launches of this thread. `seed`: of the shuffled order.
+// For all later launches. `seed`: of the shuffled order.
 void set_schedule(Schedule schedule, std::uint64_t seed = 0);
 Schedule schedule();
 

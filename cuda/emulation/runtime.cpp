@@ -68,7 +68,7 @@ struct CUevent_st {
 
 namespace {
 
-// All of the emulated device's state, of one thread of the host.
+// All of the emulated device's state. Threads of the host may share it, but not at the same time.
 struct Device {
   std::size_t memory = std::size_t{16} << 30U;
   std::size_t used = 0;
@@ -87,7 +87,7 @@ struct Device {
 };
 
 Device& device() {
-  thread_local Device the_device;
+  static Device the_device;
   return the_device;
 }
 

@@ -4,6 +4,7 @@
 #include <convec/error.hpp>
 
 #include "cuda_backend.hpp"
+#include "cuda_word2vec.hpp"
 
 namespace py = pybind11;
 
@@ -12,6 +13,12 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
   py::register_local_exception_translator([](std::exception_ptr error) {
     try {
       std::rethrow_exception(error);
+    } catch (const convec::ShapeError& e) {
+      PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const convec::ValueError& e) {
+      PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const convec::DTypeError& e) {
+      PyErr_SetString(PyExc_TypeError, e.what());
     } catch (const convec::Error& e) {
       PyErr_SetString(PyExc_RuntimeError, e.what());
     }
@@ -43,4 +50,5 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
   module.def(
       "backend", [] { return py::capsule(&convec::cuda::the_backend(), "convec.Backend"); },
       "The backend, for convec._core.set_cuda_backend.");
+  convec::python::register_cuda_word2vec(module);
 }

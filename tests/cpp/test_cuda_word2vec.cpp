@@ -453,7 +453,7 @@ TEST(every_word_of_every_sentence_is_updated) {
       for (std::int32_t word = 0; word < words; ++word) {
         const auto changed = [&](const std::vector<float>& before, const std::shared_ptr<void>& table) {
           const std::int64_t first = word * model.row_stride();
-          return std::memcmp(before.data() + first, rows_of(model, table) + first, 16 * sizeof(float)) != 0;
+          return !std::equal(before.begin() + first, before.begin() + first + 16, rows_of(model, table) + first);
         };
         CHECK_EQ(changed(vectors, model.vectors()), alone.count(word) == 0);
         if (alone.count(word) == 0) CHECK(changed(outputs, model.syn1neg()));
@@ -687,7 +687,7 @@ TEST(too_little_memory_says_how_much_is_needed) {
   }
   CHECK_EQ(convec::emulation::memory_in_use(), in_use);
   CHECK(before == table_of(model, model.vectors()));
-  CHECK_EQ(Word2VecOnDevice::memory_needed(model) > (std::int64_t{8} << 20U), true);
+  CHECK(Word2VecOnDevice::memory_needed(model) > std::int64_t{8} * 1024 * 1024);
 }
 
 TEST(a_lost_device_leaves_the_model_as_it_was) {

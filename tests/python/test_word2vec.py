@@ -161,7 +161,7 @@ def test_losses():
         ({"sg": 2}, ValueError, "sg is 2"),
         ({"min_count": -1}, ValueError, "min_count is -1"),
         ({"batch_words": 0}, ValueError, "batch_words is 0"),
-        ({"precision": "float64"}, ValueError, "must be 'float32' or 'float16'"),
+        ({"precision": "float64"}, ValueError, "must be 'float32', 'float16' or 'bfloat16'"),
         ({"progress": "maybe"}, ValueError, "progress is 'maybe'"),
         ({"hashfxn": None}, TypeError, "hashfxn is None"),
         ({"callbacks": [print]}, TypeError, "CallbackAny2Vec"),

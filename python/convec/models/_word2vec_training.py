@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convec import _core
+from convec.models._word2vec_device import DeviceTrainer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -193,7 +194,7 @@ class WholeTraining:
 
     def __init__(
         self,
-        trainer: _core.Word2VecTrainer | LockedTrainer,
+        trainer: _core.Word2VecTrainer | DeviceTrainer | LockedTrainer,
         corpus: _core.Corpus,
         examples: int,
         schedule: Schedule,
@@ -202,6 +203,8 @@ class WholeTraining:
     ) -> None:
         self._trainer = trainer
         self._tokens = corpus.tokens()
+        if isinstance(trainer, DeviceTrainer):
+            trainer.keep(self._tokens)
         self._raw_words = corpus.raw_words
         self._examples = examples
         self._schedule = schedule
@@ -258,7 +261,7 @@ class LockedTrainer:
 
     _ALIGNMENTS = 16
 
-    def __init__(self, trainer: _core.Word2VecTrainer, factors: npt.NDArray[np.float32]) -> None:
+    def __init__(self, trainer: _core.Word2VecTrainer | DeviceTrainer, factors: npt.NDArray[np.float32]) -> None:
         self._trainer = trainer
         words = len(trainer.vectors)
         if factors.shape not in ((1,), (words,)):
@@ -298,11 +301,11 @@ class LockedTrainer:
         return result
 
     def _train_piece(self, tokens: Tokens, **settings: Any) -> dict[str, Any]:
-        vectors = self._trainer.vectors
-        before = vectors[self._rows]
+        before = self._trainer.vectors[self._rows]
         try:
             return self._trainer.train(tokens, **settings)
         finally:
+            vectors = self._trainer.vectors
             vectors[self._rows] = before + self._factors * (vectors[self._rows] - before)
 
 
@@ -347,7 +350,7 @@ class StreamTraining:
 
     def __init__(
         self,
-        trainer: _core.Word2VecTrainer | LockedTrainer,
+        trainer: _core.Word2VecTrainer | DeviceTrainer | LockedTrainer,
         corpus: StreamCorpus,
         vocabulary: _core.Vocabulary,
         schedule: Schedule,

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from convec import __version__, _core, utils
+from convec import __version__, _core, _device, utils
 from convec.models import _word2vec_file as model_file
 from convec.models._corpus import (
     MAX_WORDS_IN_BATCH,
@@ -38,6 +38,7 @@ from convec.models._corpus import (
     select_vocabulary,
 )
 from convec.models._word2vec_corpus import Corpus, FileCorpus, StreamCorpus, WholeCorpus, open_corpus
+from convec.models._word2vec_device import DeviceTrainer
 from convec.models._word2vec_report import ScanReport, TrainingReport, check_progress
 from convec.models._word2vec_training import (
     Checkpoints,
@@ -202,7 +203,11 @@ class Word2Vec:
         shrink_windows: each word draws its window from 1 to ``window``, which weighs near words more.
         deterministic: the same vectors for a seed whatever the number of workers; slower with several.
         precision: of the tables in training, ``'float32'`` or ``'float16'``, which takes half the memory; ``wv`` holds
-            a float32 copy then. Arithmetic is float32 in either.
+            a float32 copy then. ``'bfloat16'`` halves the tables on a CUDA device alone. Arithmetic is float32 in each.
+        device: where it trains, such as ``'cpu'`` or ``'cuda:0'``; None: where :func:`convec.current_device` says. Not
+            stored.
+        concurrency: on a CUDA device, how many stretches of text are in work at once; None: chosen. With 1 the same
+            seed gives the same vectors.
         checkpoint: path of a file to which the model is saved during training, at most every ``checkpoint_every``
             seconds, and when it is done. After an interruption, ``Word2Vec.load(path)`` and ``train(..., resume=True)``
             go on from there.
@@ -260,6 +265,8 @@ class Word2Vec:
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 300.0,
         progress: bool | str = "auto",
+        device: str | _device.Device | None = None,
+        concurrency: int | None = None,
         **renamed: Any,
     ) -> None:
         _refuse_arguments("Word2Vec", renamed, _RENAMED_ARGUMENTS)
@@ -288,11 +295,14 @@ class Word2Vec:
         self.comment = comment
         self.shrink_windows = bool(shrink_windows)
         self.deterministic = bool(deterministic)
-        if precision not in ("float32", "float16"):
-            raise ValueError(f"precision is {precision!r}, but must be 'float32' or 'float16'")
+        if precision not in ("float32", "float16", "bfloat16"):
+            raise ValueError(f"precision is {precision!r}, but must be 'float32', 'float16' or 'bfloat16'")
         self.precision = precision
+        self.device = _device.current_device() if device is None else device
+        self.concurrency = None if concurrency is None else _integer("concurrency", concurrency, 1, 1 << 20)
         self.progress = check_progress(progress)
         self._check_objective()
+        self._check_device()
         if not callable(hashfxn):
             raise TypeError(f"hashfxn is {hashfxn!r}, but must be a function")
         hooks = _check_callbacks(callbacks)
@@ -345,6 +355,7 @@ class Word2Vec:
     def _start(self) -> None:
         """What a model holds besides its parameters: made by the constructor and load()."""
         self._trainer: _core.Word2VecTrainer | None = None
+        self._device_trainer: DeviceTrainer | None = None  # while it trains
         self._trained_with: dict[str, Any] = {}
         self._counts = np.zeros(0, np.int64)
         self._encoder: tuple[list[str], int, _core.Vocabulary] | None = None
@@ -698,7 +709,8 @@ class Word2Vec:
             "seed": self.seed,
             "sample": self.sample,
             "ns_exponent": self.ns_exponent,
-            "precision": self.precision,
+            # A device's business.
+            "precision": "float32" if self.precision == "bfloat16" else self.precision,
         }
 
     def _make_trainer(self) -> None:
@@ -753,7 +765,66 @@ class Word2Vec:
         self._attach()
         return self._trainer
 
-    def _locked(self, trainer: _core.Word2VecTrainer) -> _core.Word2VecTrainer | LockedTrainer:
+    @property
+    def device(self) -> _device.Device:
+        """Where the model trains; may be assigned a name such as ``'cuda:0'``. Its tables stay on the host otherwise.
+
+        Raises:
+            RuntimeError: the device cannot be used; the message says why. ValueError: the name is none.
+        """
+        return self._where
+
+    @device.setter
+    def device(self, name: str | _device.Device) -> None:
+        self._where = _device.device(name)
+
+    def _check_device(self) -> None:
+        if self.device.type == "cpu":
+            if self.precision == "bfloat16":
+                raise ValueError(
+                    "precision is 'bfloat16', but the cpu trains 'float32' or 'float16': choose one of them, or a CUDA "
+                    "device"
+                )
+            return
+        if self.hs:
+            raise ValueError(
+                f"hs is 1, but hierarchical softmax is trained on the cpu only, not on {self.device}: set hs=0 and "
+                "negative, e.g. to 5, or device='cpu'"
+            )
+        if self.vector_size > 1024:
+            raise ValueError(
+                f"vector_size is {self.vector_size}, but {self.device} trains vectors of at most 1024 numbers: use "
+                "smaller vectors, or device='cpu'"
+            )
+        if self.deterministic and self.concurrency != 1:
+            raise ValueError(
+                f"deterministic is True, but {self.device} works on many stretches of text at once, and its result "
+                "depends on their timing: set concurrency=1, or device='cpu'"
+            )
+
+    def _on_device(self, trainer: _core.Word2VecTrainer) -> _core.Word2VecTrainer | DeviceTrainer:
+        """The trainer on the model's device."""
+        self._check_device()
+        if self.device.type == "cpu":
+            return trainer
+        tables = "bfloat16" if self.precision == "bfloat16" else "float32"
+        self._device_trainer = DeviceTrainer(trainer, self.device.index, tables, self.concurrency or 0)
+        return self._device_trainer
+
+    def _team(self) -> str:
+        """Who trains, for the log."""
+        if self._device_trainer is not None:
+            return f"on {self.device} with {self._device_trainer.concurrency} teams"
+        return f"with {min(self.workers, _core.num_threads())} threads"
+
+    def _fetch(self) -> None:
+        """Takes over what was learned on a device."""
+        if self._device_trainer is not None:
+            self._device_trainer.fetch()
+
+    def _locked(
+        self, trainer: _core.Word2VecTrainer | DeviceTrainer
+    ) -> _core.Word2VecTrainer | DeviceTrainer | LockedTrainer:
         """The trainer, held back where ``wv.vectors_lockf`` says so."""
         factors = np.asarray(getattr(self.wv, "vectors_lockf", 1), np.float32)
         return trainer if (factors == 1).all() else LockedTrainer(trainer, factors)
@@ -890,7 +961,7 @@ class Word2Vec:
         total_examples, total_words = start.total_examples, start.total_words
         corpus = open_corpus(corpus_iterable, corpus_file, passes=start.epochs - start.epoch, what="corpus_iterable")
         with self._exclusive():
-            trainer = self._locked(self._ready_trainer())
+            trainer = self._locked(self._on_device(self._ready_trainer()))
             self.alpha, self.min_alpha, self.epochs = start.alpha, start.min_alpha, start.epochs
             self.compute_loss = start.compute_loss
             if start is not self._position:
@@ -900,7 +971,7 @@ class Word2Vec:
             self.stop_training = False
             self.add_lifecycle_event(
                 "train",
-                msg=f"training with {min(self.workers, _core.num_threads())} threads on {len(self.wv)} words and "
+                msg=f"training {self._team()} on {len(self.wv)} words and "
                 f"{self.vector_size} dimensions, sg={self.sg} hs={self.hs} negative={self.negative} "
                 f"sample={self.sample:g} window={self.window} shrink_windows={self.shrink_windows}",
             )
@@ -921,6 +992,7 @@ class Word2Vec:
                 self._position = None
                 raise
             finally:
+                self._device_trainer = None
                 self.total_train_time += report.elapsed
                 self.wv.norms = None
         self.add_lifecycle_event(
@@ -966,6 +1038,7 @@ class Word2Vec:
         """Saves the model as it is at a position within an epoch."""
         assert self._position is not None
         self._position = replace(self._position, within=within)
+        self._fetch()
         self._write_checkpoint(path)
 
     def _write_checkpoint(self, path: str) -> None:
@@ -1022,7 +1095,7 @@ class Word2Vec:
 
     def _plan(
         self,
-        trainer: _core.Word2VecTrainer | LockedTrainer,
+        trainer: _core.Word2VecTrainer | DeviceTrainer | LockedTrainer,
         corpus: Corpus,
         total_examples: int | None,
         total_words: int | None,
@@ -1072,6 +1145,7 @@ class Word2Vec:
             try:
                 result = run(epoch, position.within)
             finally:
+                self._fetch()
                 self.min_alpha_yet_reached = report.alpha
                 if self.precision == "float16":
                     self._attach()  # to a new copy
@@ -1291,6 +1365,8 @@ class Word2Vec:
         for name in _STORED:
             setattr(self, name, parameters[name])
         self.layer1_size = self.vector_size
+        self.device = _device.current_device()
+        self.concurrency = None
         self.hashfxn = hash
         self.stop_training = False
         self._start()
