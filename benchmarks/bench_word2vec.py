@@ -99,7 +99,9 @@ def measure_quality(
         found: dict[tuple[str, str], list[float]] = {}
         for seed in range(1, options.seeds + 1):
             for worker in workers:
-                own = {"mended": True} if worker is gensim else {"precision": options.precision}
+                own = (
+                    {"mended": True} if worker is gensim else {"precision": options.precision, "device": options.device}
+                )
                 worker.ask(
                     "train", corpus=corpus, workers=options.threads, output=output, sg=sg, vector_size=size, window=5,
                     negative=5, sample=1e-3, min_count=options.min_count, epochs=options.epochs, seed=seed, **own,
@@ -123,6 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quality", action="store_true", help="evaluate the vectors instead of timing")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of --quality (3)")
     parser.add_argument("--precision", default="float32", help="of convec's tables in --quality (float32)")
+    parser.add_argument("--device", default="cpu", help="where convec trains in --quality, e.g. cuda (cpu)")
     parser.add_argument("--only", metavar="CASES", help="cases of --quality, e.g. 'skip-gram,100;CBOW,100'")
     options = parser.parse_args(argv)
     report = harness.Report("word2vec", options.threads)

@@ -1,0 +1,166 @@
+"""Word2Vec on a CUDA device: training speed, against convec's own CPU trainer and gensim on the same machine.
+
+    python benchmarks/bench_word2vec_cuda.py --peers-python ~/peers/bin/python
+    python benchmarks/bench_word2vec_cuda.py --concurrency 500,1000,2000,4000 --only skip-gram,128,50000
+
+The text is synthetic: words by Zipf's law, in sentences of 20, kept in device memory over the epochs (``--streamed``
+leaves it on the host). Raw words are those of the text, trained words those that sub-sampling leaves; a training of one
+epoch goes before those that are timed. The quality of the vectors is measured by ``bench_word2vec.py --quality --device
+cuda``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import time
+from typing import Any
+
+import convec
+import harness
+import numpy as np
+import numpy.typing as npt
+from convec import _core, _device
+
+PEERS = ("gensim",)
+SENTENCE = 20
+# architecture, vector size, vocabulary
+CASES = (
+    ("skip-gram", 128, 50_000),
+    ("skip-gram", 300, 50_000),
+    ("skip-gram", 128, 550_000),
+    ("CBOW", 128, 50_000),
+    ("CBOW", 300, 50_000),
+)
+# What the words of a text in ids are cut to where a slower trainer is timed, too.
+CPU_WORDS = 8_000_000
+TEXT_WORDS = 3_000_000
+
+
+def zipf(vocabulary: int, words: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Ids of a text, each sentence followed by -1, and how often each occurs (at least once)."""
+    shares = np.cumsum(1.0 / np.arange(1, vocabulary + 1))
+    drawn = np.searchsorted(shares, np.random.default_rng(1).random(words) * shares[-1]).astype(np.int32)
+    counts = np.maximum(np.bincount(drawn, minlength=vocabulary), 1)
+    # Numbered by falling count, as a vocabulary is.
+    order = np.argsort(-counts, kind="stable")
+    number = np.empty(vocabulary, np.int32)
+    number[order] = np.arange(vocabulary, dtype=np.int32)
+    text = np.full((-(-words // SENTENCE), SENTENCE + 1), -1, np.int32)
+    text[:, :SENTENCE].flat[:words] = number[drawn]
+    return text.reshape(-1), counts[order].astype(np.int64)
+
+
+def trainer_of(counts: npt.NDArray[np.int64], name: str, size: int) -> _core.Word2VecTrainer:
+    return _core.Word2VecTrainer(
+        counts, vector_size=size, sg=name == "skip-gram", hs=False, negative=5, window=5, shrink_windows=True,
+        cbow_mean=True, seed=1, sample=1e-3, ns_exponent=0.75,
+    )  # fmt: skip
+
+
+def time_training(train: Any, words: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Millions of raw and of trained words a second."""
+    train(epoch=0)
+    raw, trained = [], []
+    for epoch in range(1, rounds + 1):
+        start = time.perf_counter()
+        result = train(epoch=epoch)
+        seconds = time.perf_counter() - start
+        raw.append(words / seconds / 1e6)
+        trained.append(result["trained_words"] / seconds / 1e6)
+    return raw, trained
+
+
+def measure_device(
+    report: harness.Report, options: argparse.Namespace, case: str, name: str, size: int,
+    tokens: npt.NDArray[np.int32], counts: npt.NDArray[np.int64],
+) -> None:  # fmt: skip
+    cuda = _device.load_cuda()
+    words = int((tokens >= 0).sum())
+    index = convec.device(options.device).index
+    for tables in options.tables.split(","):
+        for concurrency in [int(number) for number in options.concurrency.split(",")]:
+            resident = 0 if options.streamed else -1
+            there = cuda.Word2VecTables(
+                trainer_of(counts, name, size), device=index, tables=tables, concurrency=concurrency,
+                resident_bytes=resident,
+            )  # fmt: skip
+            ids = cuda.Word2VecIds(there, tokens)
+            if not ids.resident and not options.streamed:
+                print(f"{case}: the text does not fit into device memory and is streamed", flush=True)
+
+            def train(epoch: int, there: Any = there, ids: Any = ids) -> dict[str, Any]:
+                result: dict[str, Any] = there.train(ids, epoch=epoch)
+                return result
+
+            raw, trained = time_training(train, words, options.rounds or (1 if options.quick else 5))
+            label = f"convec, CUDA, {tables}" + (f", {concurrency} teams" if concurrency else "")
+            more = {"teams": there.concurrency, "resident": ids.resident}
+            report.add(f"{case}: raw", label, raw, "M words/s", lower_is_better=False, **more)
+            report.add(f"{case}: trained", label, trained, "M words/s", lower_is_better=False, **more)
+
+
+def measure_processor(
+    report: harness.Report, options: argparse.Namespace, case: str, name: str, size: int,
+    tokens: npt.NDArray[np.int32], counts: npt.NDArray[np.int64],
+) -> None:  # fmt: skip
+    trainer = trainer_of(counts, name, size)
+    part = tokens[: CPU_WORDS // SENTENCE * (SENTENCE + 1)]
+    words = int((part >= 0).sum())
+    raw, trained = time_training(
+        lambda epoch: trainer.train(part, epoch=epoch, workers=options.threads), words, 1 if options.quick else 3
+    )
+    label = f"convec, CPU, {options.threads} threads"
+    report.add(f"{case}: raw", label, raw, "M words/s", lower_is_better=False)
+    report.add(f"{case}: trained", label, trained, "M words/s", lower_is_better=False)
+
+
+def measure_peers(
+    workers: list[harness.Worker], report: harness.Report, options: argparse.Namespace, case: str, name: str, size: int,
+    tokens: npt.NDArray[np.int32], folder: str,
+) -> None:  # fmt: skip
+    path = pathlib.Path(folder) / "text.txt"
+    lines = tokens[: TEXT_WORDS // SENTENCE * (SENTENCE + 1)].reshape(-1, SENTENCE + 1)
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(" ".join(f"w{word}" for word in line if word >= 0) + "\n" for line in lines.tolist())
+    for worker in workers:
+        runs = [
+            worker.ask(
+                "train", corpus=str(path), workers=options.threads, sg=int(name == "skip-gram"), vector_size=size,
+                window=5, negative=5, sample=1e-3, min_count=1, epochs=1, seed=1,
+            ) / 1e6
+            for _ in range(1 if options.quick else 3)
+        ]  # fmt: skip
+        report.add(f"{case}: raw", worker.label, runs, "M words/s", lower_is_better=False)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = harness.arguments("Word2Vec on a CUDA device: words/s.")
+    parser.add_argument("--device", default="cuda", help="which (cuda)")
+    parser.add_argument("--words", type=int, default=100_000_000, help="of the text (100,000,000)")
+    parser.add_argument("--tables", default="float32", help="element types, e.g. 'float32,bfloat16' (float32)")
+    parser.add_argument("--concurrency", default="0", help="teams, e.g. '1000,2000' (0: convec's choice)")
+    parser.add_argument("--streamed", action="store_true", help="leave the text in the host's memory")
+    parser.add_argument("--only", metavar="CASES", help="e.g. 'skip-gram,128,50000;CBOW,128,50000'")
+    options = parser.parse_args(argv)
+    convec.set_num_threads(options.threads)
+    report = harness.Report("word2vec_cuda", options.threads)
+    # convec itself is timed in this process: the device's memory is its alone.
+    report.versions["convec"] = convec.__version__
+    workers = harness.start(options, PEERS, report, kind="words", own=False)
+    with harness.temporary_folder() as folder:
+        for name, size, vocabulary in CASES:
+            if options.only and f"{name},{size},{vocabulary}" not in options.only.split(";"):
+                continue
+            case = f"{name}, {size}, {vocabulary:,} words"
+            tokens, counts = zipf(vocabulary, options.words)
+            measure_device(report, options, case, name, size, tokens, counts)
+            measure_processor(report, options, case, name, size, tokens, counts)
+            measure_peers(workers, report, options, case, name, size, tokens, folder)
+    for worker in workers:
+        worker.close()
+    report.finish(options.json)
+
+
+if __name__ == "__main__":
+    main()
