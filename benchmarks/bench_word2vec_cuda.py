@@ -2,6 +2,7 @@
 
     python benchmarks/bench_word2vec_cuda.py --peers-python ~/peers/bin/python
     python benchmarks/bench_word2vec_cuda.py --concurrency 500,1000,2000,4000 --only skip-gram,128,50000
+    python benchmarks/bench_word2vec_cuda.py --emulated     # no GPU: a tiny text, to see that it runs
 
 The text is synthetic: words by Zipf's law, in sentences of 20, kept in device memory over the epochs (``--streamed``
 leaves it on the host). Raw words are those of the text, trained words those that sub-sampling leaves; a training of one
@@ -12,7 +13,9 @@ cuda``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -141,6 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tables", default="float32", help="element types, e.g. 'float32,bfloat16' (float32)")
     parser.add_argument("--concurrency", default="0", help="teams, e.g. '1000,2000' (0: convec's choice)")
     parser.add_argument("--streamed", action="store_true", help="leave the text in the host's memory")
+    parser.add_argument("--emulated", action="store_true", help="a tiny text on the emulated device of the tests")
     parser.add_argument("--only", metavar="CASES", help="e.g. 'skip-gram,128,50000;CBOW,128,50000'")
     options = parser.parse_args(argv)
     convec.set_num_threads(options.threads)
@@ -148,7 +152,13 @@ def main(argv: list[str] | None = None) -> None:
     # convec itself is timed in this process: the device's memory is its alone.
     report.versions["convec"] = convec.__version__
     workers = harness.start(options, PEERS, report, kind="words", own=False)
-    with harness.temporary_folder() as folder:
+    with contextlib.ExitStack() as stack:
+        if options.emulated:
+            sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "python"))
+            stack.enter_context(__import__("emulated_cuda").emulated_cuda())
+            options.words, options.quick = 2000, True
+        convec.device(options.device)
+        folder = stack.enter_context(harness.temporary_folder())
         for name, size, vocabulary in CASES:
             if options.only and f"{name},{size},{vocabulary}" not in options.only.split(";"):
                 continue

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds convec for this machine's GPU, tests it there and measures it against its peers: one command for a machine with
 # a GPU, its driver, a CUDA toolkit (12.8 or later), CMake, Ninja and a Python with NumPy, pybind11 and pytest; with CuPy
-# for the ops on arrays, and with PyTorch and JAX as peers where they are installed. No network is used. Under nine
-# minutes: every step has a limit.
+# for the ops on arrays, and with PyTorch and JAX as peers where they are installed. No network is used. As a rule
+# under nine minutes; every step has a limit.
 #
 #   tools/gpu_check.sh
 #   OUT=results PYTHON=python3.11 tools/gpu_check.sh
@@ -72,6 +72,9 @@ pytest=("$python" -m pytest -q -c /dev/null --rootdir "$PWD" -p no:cacheprovider
 if [ "$dry" = 1 ]; then
   step "tests" 120 "${pytest[@]}" tests/python/test_cuda_ops.py tests/python/test_cuda_network.py
   step "benchmarks" 60 "$python" benchmarks/bench_cuda.py --emulated --json "$out/cuda.json"
+  step "Word2Vec tests" 60 "${pytest[@]}" tests/python/test_word2vec_cuda.py
+  step "Word2Vec benchmark" 60 "$python" benchmarks/bench_word2vec_cuda.py --emulated --peers none \
+    --only 'skip-gram,128,50000' --json "$out/word2vec_cuda.json"
 else
   step "tests" 60 "${pytest[@]}" -rs tests/python/test_cuda_ops.py tests/python/test_cuda_network.py -k "gpu"
   if command -v compute-sanitizer >/dev/null; then
@@ -80,12 +83,21 @@ else
       CONVEC_TEST_SMALL=1 step "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 \
         "${pytest[@]}" tests/python/test_cuda_ops.py tests/python/test_cuda_network.py -k "$small"
     done
+    for tool in memcheck racecheck; do
+      step "Word2Vec $tool" 40 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "${pytest[@]}" tests/python/test_word2vec_cuda.py -k "a_gpu_learns and (100 or 1024)"
+    done
   else
     results+=("skipped memcheck and racecheck: compute-sanitizer is not on PATH")
   fi
   step "benchmarks" 110 "$python" benchmarks/bench_cuda.py --json "$out/cuda.json"
+  step "Word2Vec tests" 60 "${pytest[@]}" -rs tests/python/test_word2vec_cuda.py -k gpu
+  step "Word2Vec benchmark" 100 "$python" benchmarks/bench_word2vec_cuda.py --words 20000000 --rounds 3 \
+    --tables float32,bfloat16 --json "$out/word2vec_cuda.json" \
+    --only 'skip-gram,128,50000;skip-gram,300,50000;skip-gram,128,550000'
 fi
 
 printf '\n%s\n' "${results[@]}"
 sed -n '/^what  /,$p' "$out/benchmarks.log"
+sed -n '/^| M words/,$p' "$out/Word2Vec-benchmark.log"
 if printf '%s\n' "${results[@]}" | grep -Eq '^(FAILED|TIMEOUT)'; then exit 1; fi
