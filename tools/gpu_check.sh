@@ -80,7 +80,7 @@ else
   if command -v compute-sanitizer >/dev/null; then
     small='gpu and (conv2d or dense or max_pool2d or softmax_cross_entropy or batch_norm or small_cnn)'
     for tool in memcheck racecheck; do
-      CONVEC_TEST_SMALL=1 step "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+      CONVEC_TEST_EVERY=7 step "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 \
         "${pytest[@]}" tests/python/test_cuda_ops.py tests/python/test_cuda_network.py -k "$small"
     done
     for tool in memcheck racecheck; do
