@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -443,7 +444,14 @@ class CSVLogger(Callback):
             if self._header:
                 writer.writerow(["epoch", *names])
         writer.writerow([epoch, *(logs.get(name, "NA") for name in self._keys)])
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError:
+            # What could not be written would be tried again, by a close that nobody sees fail.
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+            raise
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Closes the file."""
