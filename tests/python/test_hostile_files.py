@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,33 @@ def test_operators_of_onnx_are_spelled_as_they_are(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(ValueError, match=r"RElu.*not among"):
         convec.import_onnx(path)
+
+
+def test_hdf5_sees_no_heap_that_it_would_not_return_from(tmp_path: Path) -> None:
+    """Free blocks in a circle keep HDF5 busy for ever; a heap of 2 GB takes that much memory."""
+    pytest.importorskip("h5py")
+    path = tmp_path / "m.weights.h5"
+    model = Sequential([convec.Input((4,)), layers.Dense(3)])
+    model.save_weights(path)
+    model.load_weights(path)
+    whole = path.read_bytes()
+    heap = whole.index(b"HEAP\0\0\0\0")
+    size, _, address = struct.unpack_from("<QQQ", whole, heap + 8)
+    for changes, message in (
+        ({heap + 16: struct.pack("<Q", 8), address + 8: struct.pack("<QQ", 8, 16)}, "no list with an end"),
+        ({heap + 16: struct.pack("<Q", size)}, "no list with an end"),
+        ({heap + 8: struct.pack("<Q", 1 << 31)}, "beyond the end"),
+        ({heap + 24: struct.pack("<Q", 1 << 62)}, "beyond the end"),
+        ({13: b"\x04"}, "addresses"),
+        ({24: b"\x08"}, "addresses"),
+        ({0: b"\x88"}, "signature"),
+    ):
+        damaged = bytearray(whole)
+        for at, change in changes.items():
+            damaged[at : at + len(change)] = change
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=message):
+            model.load_weights(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="empty"):
+        model.load_weights(path)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import mmap
+import os
 import struct
 import warnings
 import zipfile
@@ -27,6 +29,7 @@ from convec._files import replacing
 from convec.layers.base import InputLayer, Layer, snake_case
 from convec.models.sequential import Sequential
 from convec.saving import config
+from convec.saving.hdf5_check import check_hdf5
 from convec.saving.weights import check_size, pick
 
 Array = npt.NDArray[Any]
@@ -180,6 +183,13 @@ class _Reader:
 @contextmanager
 def _opened(source: Any, name: str) -> Iterator[Any]:
     h5py = _h5py()
+    if isinstance(source, io.BytesIO):
+        check_hdf5(source.getvalue(), name)
+    elif os.fstat(source.fileno()).st_size == 0:
+        raise ValueError(f"{name} is empty")
+    else:
+        with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            check_hdf5(data, name)
     try:
         with h5py.File(source, "r") as file:
             yield file
