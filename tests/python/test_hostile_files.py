@@ -121,11 +121,14 @@ def test_hdf5_sees_no_heap_that_it_would_not_return_from(tmp_path: Path) -> None
     whole = path.read_bytes()
     heap = whole.index(b"HEAP\0\0\0\0")
     size, _, address = struct.unpack_from("<QQQ", whole, heap + 8)
+    root = struct.unpack_from("<Q", whole, 64)[0]
     for changes, message in (
         ({heap + 16: struct.pack("<Q", 8), address + 8: struct.pack("<QQ", 8, 16)}, "no list with an end"),
         ({heap + 16: struct.pack("<Q", size)}, "no list with an end"),
         ({heap + 8: struct.pack("<Q", 1 << 31)}, "beyond the end"),
         ({heap + 24: struct.pack("<Q", 1 << 62)}, "beyond the end"),
+        ({root + 8: b"\xff\xff\xff\x7f"}, "beyond the end"),
+        ({whole.index(b"SNOD") + 16: struct.pack("<Q", 1 << 62)}, "beyond the end"),
         ({13: b"\x04"}, "addresses"),
         ({24: b"\x08"}, "addresses"),
         ({0: b"\x88"}, "signature"),

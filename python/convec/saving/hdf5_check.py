@@ -2,7 +2,8 @@
 
 The library does not check the local heaps, in which groups keep the names of their members, before it works with them:
 a list of free blocks that runs in a circle keeps it busy, and taking memory, for ever, and it takes the memory for as
-many bytes as a heap claims to have. The layout is that of the HDF5 File Format Specification, level 1D, "Local Heaps".
+many bytes as a heap claims to have. The headers of objects, to which groups point, are taken at their word as well. The
+layout is that of the HDF5 File Format Specification, "Group Symbol Table Nodes", "Local Heaps" and "Object Headers".
 """
 
 from __future__ import annotations
@@ -16,18 +17,25 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # With the version, which is 0, and three reserved bytes: four bytes alone might be among the weights.
 _HEAP = b"HEAP\0\0\0\0"
 _END_OF_LIST = 1
+_SYMBOLS = b"SNOD\x01\0"
+_SYMBOL_BYTES = 40
+# Version, a reserved byte, numbers of messages and references, bytes of the messages.
+_OBJECT_HEADER = struct.Struct("<BBHII")
+# Type and bytes of a message, flags and reserved bytes.
+_MESSAGE = struct.Struct("<HH4x")
+_CONTINUATION = 0x10
 _FREE_BLOCK = struct.Struct("<QQ")
 
 
 def check_hdf5(data: bytes | mmap.mmap, name: str) -> None:
-    """Looks at all local heaps of a file.
+    """Looks at all local heaps of a file, and at the objects of all its groups.
 
     Args:
         data: the whole file.
         name: for the message.
 
     Raises:
-        ValueError: a heap lies outside of the file, its list of free blocks does not end, or the file has addresses of
+        ValueError: a heap or an object lies outside of the file, a list does not end, or the file has addresses of
             another size than 8 bytes (h5py and Keras write none such).
     """
     try:
@@ -37,6 +45,16 @@ def check_hdf5(data: bytes | mmap.mmap, name: str) -> None:
         sizes, base_at = (data[13:15], 24 + 4 * version) if version < 2 else (data[9:11], 12)
         if sizes != b"\x08\x08" or struct.unpack_from("<Q", data, base_at)[0] != 0:
             raise ValueError("its addresses are not of 8 bytes from the start of the file")
+        objects = _Objects(data)
+        if version < 2:  # where the root group is
+            objects.check(base_at + 40)
+        at = data.find(_SYMBOLS)
+        while at >= 0:
+            begin = at + len(_SYMBOLS) + 2
+            count = struct.unpack_from("<H", data, begin - 2)[0]
+            for entry in range(begin, begin + count * _SYMBOL_BYTES, _SYMBOL_BYTES):
+                objects.check(entry + 8)
+            at = data.find(_SYMBOLS, at + 1)
         at = data.find(_HEAP)
         while at >= 0:
             _check_heap(data, at)
@@ -55,3 +73,36 @@ def _check_heap(data: bytes | mmap.mmap, at: int) -> None:
         if free + _FREE_BLOCK.size > size or blocks * _FREE_BLOCK.size > size:
             raise ValueError(f"the free blocks of the heap at byte {at} are no list with an end")
         free = _FREE_BLOCK.unpack_from(data, address + free)[0]
+
+
+class _Objects:
+    """The headers of objects, each looked at once."""
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        self._data = data
+        self._seen: set[int] = set()
+        self._left = len(data)  # bytes of headers that the file can hold
+
+    def check(self, at: int) -> None:
+        """The object that the address at ``at`` points to. Raises ValueError, struct.error."""
+        address = struct.unpack_from("<Q", self._data, at)[0]
+        if address in self._seen:
+            return
+        self._seen.add(address)
+        if address > len(self._data):
+            raise ValueError(f"the object named at byte {at} lies beyond the end of the file")
+        version, _, _, _, size = _OBJECT_HEADER.unpack_from(self._data, address)
+        if version != 1:  # later versions begin with a signature, and have a checksum
+            return
+        chunks = [(address + 16, size)]
+        while chunks:
+            begin, size = chunks.pop()
+            self._left -= size
+            if begin + size > len(self._data) or self._left < 0:
+                raise ValueError(f"the object at byte {address} claims {size} bytes at byte {begin}, beyond the end")
+            end = begin + size
+            while begin + _MESSAGE.size <= end:
+                kind, length = _MESSAGE.unpack_from(self._data, begin)
+                if kind == _CONTINUATION:
+                    chunks.append(struct.unpack_from("<QQ", self._data, begin + _MESSAGE.size))
+                begin += _MESSAGE.size + length
