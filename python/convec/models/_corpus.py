@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import operator
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -177,12 +178,16 @@ class TextSource:
         max_sentence_length: longer sentences are cut.
         limit: only so many lines of each file.
         lines: one sentence a line; False: line ends are white space, and each file is one sentence, cut.
+        part: (number, of how many): reads only that part of the text. The parts of plain files together are equal in
+            bytes and cut at line ends (at white space without ``lines``); of a compressed file, each takes its turn at
+            the blocks.
     """
 
     paths: tuple[str, ...]
     max_sentence_length: int = MAX_WORDS_IN_BATCH
     limit: int | None = None
     lines: bool = True
+    part: tuple[int, int] = (0, 1)
 
 
 def text_source(corpus: object) -> TextSource | None:
@@ -214,6 +219,93 @@ def _read_compressed(reader: _core.WordCounter | _core.CorpusEncoder, path: str,
         reader.end_text()
 
 
+def _cut(file: IO[bytes], at: int, ends: bytes) -> int:
+    """The first position from ``at`` on that follows one of ``ends``, or the end of the file."""
+    if at <= 0:
+        return 0
+    file.seek(at - 1)
+    while text := file.read(_FEED_BYTES):
+        found = [place for place in (text.find(end) for end in ends) if place >= 0]
+        if found:
+            return file.tell() - len(text) + min(found) + 1
+    return file.tell()
+
+
+def _bytes_of_lines(path: str, lines: int | None) -> int:
+    """Bytes of the first lines of a file, or of all."""
+    size = Path(path).stat().st_size
+    if lines is None:
+        return size
+    with Path(path).open("rb") as file:
+        return min(sum(map(len, itertools.islice(file, lines))), size)
+
+
+def _blocks(file: IO[bytes], ends: bytes, limit: int | None) -> Iterator[bytes]:
+    """The first ``limit`` lines in blocks of about _FEED_BYTES, which end with one of ``ends``."""
+    rest = b""
+    while text := file.read(_FEED_BYTES):
+        text = rest + text
+        if limit is not None:
+            lines = text.count(b"\n")
+            if lines >= limit:
+                yield b"".join(line + b"\n" for line in text.split(b"\n", limit)[:limit])
+                return
+        last = max(text.rfind(end) for end in ends) + 1
+        rest = text[last:]
+        if last:
+            if limit is not None:
+                limit -= text.count(b"\n", 0, last)
+            yield text[:last]
+    if rest:
+        yield rest
+
+
+def _read_part(
+    reader: _core.WordCounter | _core.CorpusEncoder, source: TextSource, limit: int, options: dict[str, Any]
+) -> None:
+    """Reads a part of the files: see :class:`TextSource`."""
+    number, parts = source.part
+    ends = b"\n" if source.lines else b" \n"
+    compressed = [Path(path).suffix.lower() in _OPENERS for path in source.paths]
+    lines = None if limit < 0 else limit
+    sizes = [
+        0 if packed else _bytes_of_lines(path, lines) for path, packed in zip(source.paths, compressed, strict=True)
+    ]
+    options = {**options, "max_lines": -1}
+    begin, end = sum(sizes) * number // parts, sum(sizes) * (number + 1) // parts
+    before = 0
+    for index, (path, packed, size) in enumerate(zip(source.paths, compressed, sizes, strict=True)):
+        with open_text(path) as file:
+            if packed:
+                reader.feed(b"", **options)
+                for block, text in enumerate(_unpacked(path, _blocks(file, ends, lines))):
+                    if (index + block) % parts == number:
+                        reader.feed(text, **options)
+                reader.end_text()
+            elif begin < before + size and end > before:
+                first = _cut(file, max(begin - before, 0), ends)
+                last = size if end - before >= size else _cut(file, end - before, ends)
+                reader.feed(b"", **options)
+                file.seek(first)
+                while first < last:
+                    text = file.read(min(_FEED_BYTES, last - first))
+                    if not text:
+                        raise OSError(f"{path}: the text file was cut short while it was read")
+                    reader.feed(text, **options)
+                    first += len(text)
+                reader.end_text()
+        before += size
+
+
+def _unpacked(path: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from blocks
+    except MemoryError:
+        raise
+    except Exception as error:  # each decompressor has errors of its own for a file that is damaged
+        raise OSError(f"{path}: cannot decompress the text file: {error}") from error
+
+
 def _read_files(
     reader: _core.WordCounter | _core.CorpusEncoder, source: TextSource, progress: Progress | None, interval: float
 ) -> None:
@@ -227,6 +319,11 @@ def _read_files(
         "progress": progress,
         "progress_interval": interval,
     }
+    if source.part != (0, 1):
+        for path in source.paths:
+            _check_readable(path)
+        _read_part(reader, source, limit, options)
+        return
     for path in source.paths:
         _check_readable(path)
         if Path(path).suffix.lower() in _OPENERS:

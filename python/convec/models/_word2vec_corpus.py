@@ -7,6 +7,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,14 @@ class Corpus(ABC):
     @abstractmethod
     def count(self, options: dict[str, Any], report: ScanReport) -> _core.WordCounter:
         """Counts the words. ``options`` are those of ``_core.WordCounter``."""
+
+    @abstractmethod
+    def encode(self, vocabulary: _core.Vocabulary, report: ScanReport) -> _core.Corpus:
+        """All of it as word numbers."""
+
+    @abstractmethod
+    def part(self, number: int, parts: int) -> Corpus:
+        """One of several parts that have each sentence once between them; some may be empty."""
 
     @abstractmethod
     def pieces(self, vocabulary: _core.Vocabulary, words: int, most: int | None = None) -> Iterator[Piece]:
@@ -103,10 +112,6 @@ def _shorten(text: Any) -> Any:
 class WholeCorpus(Corpus):
     """A corpus that is encoded once for all epochs."""
 
-    @abstractmethod
-    def encode(self, vocabulary: _core.Vocabulary, report: ScanReport) -> _core.Corpus:
-        """All of it as word numbers."""
-
 
 class ListCorpus(WholeCorpus):
     """A list or tuple of sentences: encoded as a whole, without an iterator."""
@@ -116,6 +121,11 @@ class ListCorpus(WholeCorpus):
         self._sentences = sentences
         self._words = _Words()
         self._counter: _core.WordCounter | None = None
+
+    def part(self, number: int, parts: int) -> ListCorpus:
+        """A slice of the list."""
+        size = len(self._sentences)
+        return ListCorpus(self._sentences[size * number // parts : size * (number + 1) // parts])
 
     def count(self, options: dict[str, Any], report: ScanReport) -> _core.WordCounter:
         """Counts the words."""
@@ -158,6 +168,10 @@ class FileCorpus(WholeCorpus):
         self._reader = reader
         self._counter: _core.WordCounter | None = None
         self._counted: tuple[Any, ...] | None = None
+
+    def part(self, number: int, parts: int) -> FileCorpus:
+        """A range of the files' bytes, cut at line ends."""
+        return FileCorpus(replace(self._source, part=(number, parts)), self._reader)
 
     def _look(self) -> tuple[Any, ...]:
         """What changes when one of the files does."""
@@ -205,6 +219,21 @@ class StreamCorpus(Corpus):
         self._sentences = sentences
         self._words = _Words()
 
+    def part(self, number: int, parts: int) -> StreamCorpus:
+        """Each ``parts``-th sentence: all are iterated over."""
+        return StreamCorpus(_EveryNth(self._sentences, number, parts))
+
+    def encode(self, vocabulary: _core.Vocabulary, report: ScanReport) -> _core.Corpus:
+        """All of it as word numbers, iterated over once."""
+        encoder = _core.CorpusEncoder(vocabulary)
+        self.examples = self.separators = 0
+        for batch in _batches(self._sentences):
+            sentences = self._words(batch)
+            encoder.add_sentences(sentences)
+            self.examples += len(sentences)
+            self.separators += _separators(sentences)
+        return encoder.finish()
+
     def count(self, options: dict[str, Any], report: ScanReport) -> _core.WordCounter:
         """Counts the words."""
         counter = count_corpus([], keep_ids=False, **options)
@@ -220,6 +249,16 @@ class StreamCorpus(Corpus):
     def pieces(self, vocabulary: _core.Vocabulary, words: int, most: int | None = None) -> Iterator[Piece]:
         """The encoded sentences in pieces."""
         return _encode_stream(self._sentences, self._words, vocabulary, words, most)
+
+
+class _EveryNth:
+    def __init__(self, sentences: Iterable[Any], first: int, step: int) -> None:
+        self._sentences = sentences
+        self._first = first
+        self._step = step
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self._sentences, self._first, None, self._step)
 
 
 def _separators(sentences: Sequence[Sequence[str]]) -> int:

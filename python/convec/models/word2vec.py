@@ -21,12 +21,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from convec import __version__, _core, _device, utils
+from convec.models import _word2vec_distributed as ranks
 from convec.models import _word2vec_file as model_file
 from convec.models._corpus import (
     MAX_WORDS_IN_BATCH,
@@ -53,6 +54,9 @@ from convec.models._word2vec_training import (
 from convec.models.callbacks import CallbackAny2Vec
 from convec.models.keyedvectors import KeyedVectors
 from convec.models.sentences import BrownCorpus, LineSentence, PathLineSentences, Text8Corpus
+
+if TYPE_CHECKING:
+    from convec.distributed import Communicator
 
 __all__ = [
     "RULE_DEFAULT",
@@ -212,6 +216,10 @@ class Word2Vec:
             seconds, and when it is done. After an interruption, ``Word2Vec.load(path)`` and ``train(..., resume=True)``
             go on from there.
         checkpoint_every: seconds between two of them.
+        shard_corpus: under a process group of :mod:`convec.distributed`, every rank is given the same corpus and takes
+            its part of it; False: each is given a part of its own.
+        sync_words: words that all ranks together train on between two exchanges of the most frequent rows.
+        sync_rows: rows that are exchanged each time; twice as many every second time, and so on.
         progress: a progress line on stderr: True, False, or ``'auto'``: on a terminal, when log lines of level INFO are
             not asked for.
 
@@ -264,6 +272,9 @@ class Word2Vec:
         precision: str = "float32",
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 300.0,
+        shard_corpus: bool = True,
+        sync_words: int = 262144,
+        sync_rows: int = 1024,
         progress: bool | str = "auto",
         device: str | _device.Device | None = None,
         concurrency: int | None = None,
@@ -279,7 +290,7 @@ class Word2Vec:
         self.max_vocab_size = None if max_vocab_size is None else _integer("max_vocab_size", max_vocab_size, 0)
         self.max_final_vocab = None if max_final_vocab is None else _integer("max_final_vocab", max_final_vocab, 1)
         self.sample = 0.0 if sample is None else _number("sample", sample, 0)
-        self.seed = utils.next_seed() if seed is None else _integer("seed", seed, 0, 2**64 - 1)
+        self.seed = ranks.of_rank_0(utils.next_seed()) if seed is None else _integer("seed", seed, 0, 2**64 - 1)
         self.workers = _integer("workers", workers, 1)
         self.sg = _integer("sg", sg, 0, 1)
         self.hs = _integer("hs", hs, 0, 1)
@@ -300,6 +311,9 @@ class Word2Vec:
         self.precision = precision
         self.device = _device.current_device() if device is None else device
         self.concurrency = None if concurrency is None else _integer("concurrency", concurrency, 1, 1 << 20)
+        self.shard_corpus = bool(shard_corpus)
+        self.sync_words = _integer("sync_words", sync_words, 1)
+        self.sync_rows = _integer("sync_rows", sync_rows, 1)
         self.progress = check_progress(progress)
         self._check_objective()
         self._check_device()
@@ -324,7 +338,7 @@ class Word2Vec:
 
         if sentences is not None or corpus_file is not None:
             # build_vocab() and train() take it as it is, so that it is looked at, counted and encoded once.
-            corpus: Any = open_corpus(sentences, corpus_file, passes=self.epochs + 1, what="sentences")
+            corpus: Any = self._open(sentences, corpus_file, passes=self.epochs + 1, what="sentences")
             corpus.keep_ids = self.epochs > 0
             self.build_vocab(corpus, trim_rule=trim_rule)
             self.train(
@@ -460,6 +474,19 @@ class Word2Vec:
                 "update=True adds words to a vocabulary, but this model has none yet: build one without update first"
             )
 
+    def _open(self, sentences: Any, corpus_file: Any, *, passes: int, what: str) -> Corpus:
+        """The corpus that is given, or this rank's part of it."""
+        corpus = open_corpus(sentences, corpus_file, passes=passes, what=what)
+        communicator = ranks.active_communicator()
+        # One that has been opened before is a part already.
+        if communicator is None or not self.shard_corpus or corpus is sentences:
+            return corpus
+        return corpus.part(communicator.rank, communicator.size)
+
+    def _progress(self) -> bool | str:
+        """``progress`` on the rank that shows it, False on others."""
+        return self.progress if ranks.is_first() else False
+
     @property
     def raw_vocab(self) -> Mapping[str, int]:
         """Counts of all words seen, common or not: after :meth:`scan_vocab`, or with ``keep_raw_vocab``."""
@@ -488,21 +515,27 @@ class Word2Vec:
             (words, sentences) of the corpus.
         """
         logger.info("collecting all words and their counts")
-        corpus = open_corpus(corpus_iterable, corpus_file, passes=1, what="corpus_iterable")
+        corpus = self._open(corpus_iterable, corpus_file, passes=1, what="corpus_iterable")
         options = {"max_vocab_size": self.max_vocab_size, "trim_rule": trim_rule}
-        with contextlib.closing(ScanReport(logger, self.progress, _integer("progress_per", progress_per, 1))) as report:
+        progress = self._progress()
+        with contextlib.closing(ScanReport(logger, progress, _integer("progress_per", progress_per, 1))) as report:
             counter = corpus.count(options, report)
         self._raw = None
         self._counter = counter
+        raw_words, examples, self._separators = counter.raw_words, corpus.examples, corpus.separators
+        unique = len(counter)
+        communicator = ranks.active_communicator()
+        if communicator is not None:
+            self.raw_vocab = ranks.merge_counts(communicator, counter.words(), counter.counts())
+            unique = len(self.raw_vocab)
+            raw_words, examples, self._separators = map(
+                round, ranks.sum_over_ranks(communicator, raw_words, examples, self._separators)
+            )
         self._scanned = corpus if isinstance(corpus, FileCorpus) else None
-        self._separators = corpus.separators
         logger.info(
-            "collected %i unique words from a corpus of %i raw words and %i sentences",
-            len(counter),
-            counter.raw_words,
-            corpus.examples,
+            "collected %i unique words from a corpus of %i raw words and %i sentences", unique, raw_words, examples
         )
-        return counter.raw_words, corpus.examples
+        return raw_words, examples
 
     def prepare_vocab(
         self,
@@ -959,7 +992,13 @@ class Word2Vec:
             logger.info("the training to go on with was finished")
             return start.trained_words, start.raw_words
         total_examples, total_words = start.total_examples, start.total_words
-        corpus = open_corpus(corpus_iterable, corpus_file, passes=start.epochs - start.epoch, what="corpus_iterable")
+        corpus = self._open(corpus_iterable, corpus_file, passes=start.epochs - start.epoch, what="corpus_iterable")
+        communicator = ranks.active_communicator()
+        if communicator is not None and self.device.type != "cpu":
+            raise RuntimeError(
+                f"the model trains on {self.device}, but the ranks of a process group train Word2Vec on the cpu only: "
+                "set device='cpu', or use one process"
+            )
         with self._exclusive():
             trainer = self._locked(self._on_device(self._ready_trainer()))
             self.alpha, self.min_alpha, self.epochs = start.alpha, start.min_alpha, start.epochs
@@ -975,7 +1014,7 @@ class Word2Vec:
                 f"{self.vector_size} dimensions, sg={self.sg} hs={self.hs} negative={self.negative} "
                 f"sample={self.sample:g} window={self.window} shrink_windows={self.shrink_windows}",
             )
-            report = TrainingReport(logger, self.progress, start.epochs, report_delay)
+            report = TrainingReport(logger, self._progress(), start.epochs, report_delay)
             try:
                 with contextlib.closing(report):
                     report.alpha = start.alpha
@@ -983,7 +1022,10 @@ class Word2Vec:
                     if path is not None:
                         self._write_checkpoint(path)
                         checkpoints = Checkpoints(lambda within: self._checkpoint(path, within), seconds)
-                    run = self._plan(trainer, corpus, total_examples, total_words, report, checkpoints)
+                    if communicator is None:
+                        run = self._plan(trainer, corpus, total_examples, total_words, report, checkpoints)
+                    else:
+                        run = self._plan_rank(communicator, trainer, corpus, report, checkpoints)
                     totals = None if isinstance(corpus, FileCorpus) else (total_examples, total_words)
                     trained, raw = self._run_epochs(run, hooks, report, totals)
                     report.finish()
@@ -1042,6 +1084,8 @@ class Word2Vec:
         self._write_checkpoint(path)
 
     def _write_checkpoint(self, path: str) -> None:
+        if not ranks.is_first():
+            return
         if self.precision == "float16":
             self._attach()  # to a new copy
         self._write(path)
@@ -1122,10 +1166,58 @@ class Word2Vec:
         scanned, self._scanned = self._scanned, None
         if scanned is not None and isinstance(corpus, FileCorpus) and scanned.same_text(corpus):
             corpus = scanned
-        with contextlib.closing(ScanReport(logger, self.progress)) as scan:
-            encoded = corpus.encode(self._vocabulary(), scan)
+        encoded = self._encode(corpus)
         whole = WholeTraining(trainer, encoded, corpus.examples, how, settings, report)
         return lambda epoch, within: whole(epoch, self.epochs_trained, within, checkpoints)
+
+    def _encode(self, corpus: Corpus) -> _core.Corpus:
+        progress = self._progress()
+        with contextlib.closing(ScanReport(logger, progress)) as scan:
+            return corpus.encode(self._vocabulary(), scan)
+
+    def _plan_rank(
+        self,
+        communicator: Communicator,
+        trainer: _core.Word2VecTrainer | DeviceTrainer | LockedTrainer,
+        corpus: Corpus,
+        report: TrainingReport,
+        checkpoints: Checkpoints | None,
+    ) -> Callable[[int, EpochPosition], EpochResult]:
+        """As :meth:`_plan`, for a rank with its part of the corpus."""
+        assert self._position is not None
+        assert self._trainer is not None
+        start = self._position
+        words = self.wv.index_to_key
+        settings = {**self._architecture(), "sync": (self.sync_words, self.sync_rows), "start": start.to_json()}
+        ranks.check_agreement(communicator, "the parameters of Word2Vec", [repr(sorted(settings.items()))])
+        ranks.check_agreement(communicator, "the vocabularies", [*words, self._vocabulary_counts().tobytes()])
+        scanned, self._scanned = self._scanned, None
+        if scanned is not None and isinstance(corpus, FileCorpus) and scanned.same_text(corpus):
+            corpus = scanned
+        encoded = self._encode(corpus)
+        raw_words, examples = ranks.sum_over_ranks(communicator, encoded.raw_words, corpus.examples)
+        occurrences = _expected_occurrences(self._counts, self.sample)
+        run = ranks.DistributedTraining(
+            communicator,
+            trainer,
+            ranks.SharedTables(
+                communicator,
+                self._trainer,
+                occurrences,
+                bool(self.sg),
+                self.negative,
+                self.ns_exponent,
+                self.sync_rows,
+            ),
+            encoded.tokens(),
+            round(raw_words),
+            round(examples),
+            Schedule(start.alpha, start.min_alpha, start.epochs, start.total_examples, start.total_words),
+            {"workers": self.workers, "deterministic": self.deterministic, "compute_loss": self.compute_loss},
+            report,
+            self.sync_words,
+        )
+        return lambda epoch, within: run(epoch, self.epochs_trained, within, checkpoints)
 
     def _run_epochs(
         self,
@@ -1166,6 +1258,7 @@ class Word2Vec:
                 self.epoch_losses.append(result.loss)
             for hook in hooks:
                 hook.on_epoch_end(self)
+            self.stop_training = ranks.any_rank(self.stop_training)
             if self.stop_training:
                 position = self._position = replace(position, finished=True)
                 break
@@ -1363,7 +1456,7 @@ class Word2Vec:
     def _restore(self, parameters: Mapping[str, Any], wv: KeyedVectors, tables: Mapping[str, Array]) -> None:
         """Makes a model of what :meth:`_parameters`, ``wv`` and :meth:`_tables` were."""
         for name in _STORED:
-            setattr(self, name, parameters[name])
+            setattr(self, name, parameters[name] if name in parameters else _LATER[name])
         self.layer1_size = self.vector_size
         self.device = _device.current_device()
         self.concurrency = None
@@ -1472,6 +1565,9 @@ _STORED = (
     "deterministic",
     "precision",
     "progress",
+    "shard_corpus",
+    "sync_words",
+    "sync_rows",
     "train_count",
     "total_train_time",
     "running_training_loss",
@@ -1484,6 +1580,10 @@ _STORED = (
     "lifecycle_events",
     "_encoded_size",
 )
+
+
+# What files of before such parameters stand for.
+_LATER = {"shard_corpus": True, "sync_words": 262144, "sync_rows": 1024}
 
 
 def _percent(part: float, whole: float) -> str:
