@@ -23,11 +23,23 @@ tidy() {
       --extra-arg=-Wno-unknown-warning-option 2> >(grep -Ev '^[0-9]+ warnings? |^\[[0-9]+/[0-9]+\].* Processing file ' >&2)
 }
 
+# Warnings go to stderr: a declaration of the C++ headers without documentation is one.
+doxygen_headers() {
+  if ! command -v doxygen >/dev/null; then
+    echo "doxygen is not installed, so that the documentation of the headers is not checked: apt-get install doxygen"
+    return 0
+  fi
+  mkdir -p build
+  (cat docs/Doxyfile; echo "GENERATE_HTML = NO"; echo "GENERATE_XML = YES"; echo "WARN_AS_ERROR = FAIL_ON_WARNINGS") |
+    doxygen - >/dev/null
+}
+
 check clang-format "$bin/clang-format" --dry-run -Werror "${cxx[@]}"
 check ruff "$bin/ruff" check .
 check "ruff format" "$bin/ruff" format --check .
 check mypy "$bin/mypy"
 check stubs "$bin/python" tools/make_stubs.py --check
+check doxygen doxygen_headers
 check clang-tidy tidy
 
 if ((${#failed[@]})); then

@@ -10,8 +10,8 @@ namespace convec {
 /// The device an op runs on and, on CUDA, the stream it is launched on (an opaque cudaStream_t; null is the
 /// default stream). Cheap to copy. Scratch memory is cached per thread inside the library.
 struct Context {
-  Device device;
-  void* stream = nullptr;
+  Device device;           ///< where it runs
+  void* stream = nullptr;  ///< the device's stream; null: its default
 };
 
 /// Threads used by ops on the CPU, the calling thread included. At first: CONVEC_NUM_THREADS, else the number

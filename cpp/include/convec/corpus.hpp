@@ -12,6 +12,7 @@
 
 namespace convec {
 
+/// How text is cut into sentences and ids are kept.
 struct CorpusOptions {
   /// Above so many bytes of ids they live in a temporary file; below 0: half of the memory that is free.
   std::int64_t memory_limit = -1;
@@ -26,8 +27,8 @@ class CONVEC_API Corpus {
   /// No sentences.
   Corpus();
   ~Corpus();
-  Corpus(const Corpus&);
-  Corpus& operator=(const Corpus&);
+  Corpus(const Corpus&);             ///< shares the ids
+  Corpus& operator=(const Corpus&);  ///< shares the ids
 
   /// The ids, size() of them, valid while a copy of this corpus lives.
   const std::int32_t* tokens() const noexcept;
@@ -55,10 +56,11 @@ class CONVEC_API Corpus {
 /// number of threads. Not thread-safe.
 class CONVEC_API CorpusEncoder {
  public:
+  /// An encoder by the words of a vocabulary. @throws ValueError an option is out of range.
   explicit CorpusEncoder(const Vocabulary& vocabulary, CorpusOptions options = {});
   ~CorpusEncoder();
-  CorpusEncoder(CorpusEncoder&&) noexcept;
-  CorpusEncoder& operator=(CorpusEncoder&&) noexcept;
+  CorpusEncoder(CorpusEncoder&&) noexcept;             ///< leaves the other empty
+  CorpusEncoder& operator=(CorpusEncoder&&) noexcept;  ///< leaves the other empty
 
   /// As WordCounter::count_file. @throws also IoError the temporary file cannot be written.
   void add_file(const std::string& path, const TextOptions& options = {});

@@ -51,6 +51,7 @@ class CONVEC_API IoError : public Error {
   /// @param code the system's errno, or 0 where it did not come from the system
   explicit IoError(const std::string& message, int code = 0) : Error(message), code_(code) {}
   ~IoError() override;
+  /// The system's number of the error (errno, or that of the device's library).
   int code() const noexcept { return code_; }
 
  private:

@@ -5,5 +5,6 @@
 #if defined(_WIN32)
 #define CONVEC_API
 #else
+/// Marks what the library exports; all else is hidden.
 #define CONVEC_API __attribute__((visibility("default")))
 #endif

@@ -25,48 +25,58 @@ namespace convec {
 
 // ---- Layers ---------------------------------------------------------------------------------------------------
 
+/// Convolution of images (rows, columns, channels) by learned filters, bias and activation.
 struct Conv2dLayer {
-  std::int64_t filters = 1;
-  Size2d kernel_size{3, 3};
-  Conv2dOptions options;
-  bool use_bias = true;
-  Activation activation = Activation::linear;
+  std::int64_t filters = 1;                    ///< channels of the output
+  Size2d kernel_size{3, 3};                    ///< rows and columns of a filter
+  Conv2dOptions options;                       ///< strides, padding, dilation and groups
+  bool use_bias = true;                        ///< whether one number a filter is added
+  Activation activation = Activation::linear;  ///< applied last
 };
+/// Largest element of each window.
 struct MaxPool2dLayer {
-  Pool2dOptions options;
+  Pool2dOptions options;  ///< the window
 };
+/// Mean of each window over the pixels inside the image.
 struct AveragePool2dLayer {
-  Pool2dOptions options;
+  Pool2dOptions options;  ///< the window
 };
+/// Largest element of each channel.
 struct GlobalMaxPool2dLayer {
-  bool keepdims = false;
+  bool keepdims = false;  ///< (1, 1, channels) instead of (channels)
 };
+/// Mean of each channel.
 struct GlobalAveragePool2dLayer {
-  bool keepdims = false;
+  bool keepdims = false;  ///< (1, 1, channels) instead of (channels)
 };
 struct FlattenLayer {};
+/// Input * kernel + bias over the last axis, and an activation.
 struct DenseLayer {
-  std::int64_t units = 1;
-  bool use_bias = true;
-  Activation activation = Activation::linear;
+  std::int64_t units = 1;                      ///< extent of the output's last axis
+  bool use_bias = true;                        ///< whether one number a unit is added
+  Activation activation = Activation::linear;  ///< applied last
 };
+/// An activation of each element.
 struct ActivationLayer {
-  Activation activation = Activation::linear;
+  Activation activation = Activation::linear;  ///< which
 };
 struct SoftmaxLayer {};
+/// In training zeroes elements at random and scales the others by 1 / (1 - rate).
 struct DropoutLayer {
-  float rate = 0.5F;
+  float rate = 0.5F;                                 ///< probability of zero, in [0, 1)
   std::optional<std::uint64_t> seed = std::nullopt;  ///< by default the network's
 };
+/// Batch normalisation of each channel (Ioffe & Szegedy, 2015).
 struct BatchNormLayer {
-  float momentum = 0.99F;
-  float epsilon = 1e-3F;
-  bool center = true;
-  bool scale = true;
+  float momentum = 0.99F;  ///< share of the running statistics that a step keeps
+  float epsilon = 1e-3F;   ///< added to the variance
+  bool center = true;      ///< whether beta is learned and added
+  bool scale = true;       ///< whether gamma is learned and multiplied by
 };
+/// Input * scale + offset.
 struct RescalingLayer {
-  float scale = 1.0F;
-  float offset = 0.0F;
+  float scale = 1.0F;   ///< multiplied by
+  float offset = 0.0F;  ///< added
 };
 
 /// One layer of a network. A softmax activation is a SoftmaxLayer of its own after the layer it belongs to.
@@ -76,6 +86,7 @@ using Layer =
 
 // ---- Training configuration ------------------------------------------------------------------------------------
 
+/// What training minimises.
 enum class Loss : std::uint8_t {
   sparse_categorical_crossentropy,  ///< targets: class numbers (n) or (n, 1)
   categorical_crossentropy,         ///< targets: distributions (n, classes), float32
@@ -85,16 +96,17 @@ enum class Loss : std::uint8_t {
   huber
 };
 
+/// A loss and its numbers.
 struct LossOptions {
-  Loss loss = Loss::sparse_categorical_crossentropy;
-  bool from_logits = false;
-  float label_smoothing = 0.0F;
+  Loss loss = Loss::sparse_categorical_crossentropy;  ///< which
+  bool from_logits = false;                           ///< predictions are logits, not probabilities
+  float label_smoothing = 0.0F;                       ///< share of the target spread over all classes, in [0, 1]
 };
 
 /// A metric (or a loss followed as one) and whether sample weights count in it.
 struct NetworkMetric {
-  std::variant<MetricOptions, LossOptions> measure;
-  bool weighted = false;
+  std::variant<MetricOptions, LossOptions> measure;  ///< a metric, or a loss
+  bool weighted = false;                             ///< whether sample weights count
 };
 
 /// Samples and what belongs to them. Views must outlive the call they are given to.
@@ -106,8 +118,8 @@ struct Dataset {
 
 /// Running totals of an epoch or an evaluation.
 struct Totals {
-  std::int64_t samples = 0;
-  std::int64_t batches = 0;
+  std::int64_t samples = 0;  ///< seen so far
+  std::int64_t batches = 0;  ///< seen so far
   /// Mean loss: each batch's (sum of weight * loss / batch size) weighted by its size, as Keras.
   double loss = 0.0;
   /// Means in the order compile() was given.
@@ -118,8 +130,9 @@ struct Totals {
 /// the network stays as after the last finished batch).
 using Progress = std::function<void(const Totals&)>;
 
+/// How a dataset is gone through.
 struct EpochOptions {
-  std::int64_t batch_size = 32;
+  std::int64_t batch_size = 32;  ///< samples a step
   /// Order of the samples (indices into the dataset), or null for 0, 1, 2, ...
   const std::int64_t* order = nullptr;
   /// Samples used: the length of `order`, or a prefix of the dataset; below 0: all.
@@ -129,15 +142,15 @@ struct EpochOptions {
   /// `progress` is called after a batch when this many seconds have passed since the last call (0: every batch),
   /// and after the last batch.
   double progress_interval = 0.1;
-  Progress progress;
+  Progress progress;  ///< may be empty
 };
 
 /// What a parameter is.
 struct ParameterInfo {
   std::size_t layer = 0;  ///< index into the layer list
   std::string name;       ///< "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"
-  Shape shape;
-  bool trainable = true;
+  Shape shape;            ///< of the array
+  bool trainable = true;  ///< whether gradients change it
 };
 
 /// What the file of a network holds besides the network.
@@ -161,11 +174,11 @@ class CONVEC_API Network {
   /// @throws ValueError a layer's numbers are out of range.
   Network(std::vector<Layer> layers, const Shape& input_shape, std::uint64_t seed = 0);
   ~Network();
-  Network(Network&&) noexcept;
-  Network& operator=(Network&&) noexcept;
+  Network(Network&&) noexcept;             ///< leaves the other empty
+  Network& operator=(Network&&) noexcept;  ///< leaves the other empty
 
-  const std::vector<Layer>& layers() const noexcept;
-  const Shape& input_shape() const noexcept;
+  const std::vector<Layer>& layers() const noexcept;  ///< as the constructor was given them
+  const Shape& input_shape() const noexcept;          ///< of one sample
   /// Shape of one sample after layer `index`.
   const Shape& output_shape(std::size_t index) const;
   /// Shape of one prediction.
@@ -180,8 +193,9 @@ class CONVEC_API Network {
   /// Datasets may be on the host or on the network's device.
   /// @throws DeviceError the device cannot be used or has too little memory; the network stays where it was.
   void to(Device device);
-  Device device() const noexcept;
+  Device device() const noexcept;  ///< where it is trained and run
 
+  /// All parameters, in the order of the layers.
   const std::vector<ParameterInfo>& parameters() const noexcept;
   /// View of a parameter, valid while the network lives.
   ConstTensorView parameter(std::size_t index) const;
@@ -189,31 +203,32 @@ class CONVEC_API Network {
   void set_parameter(std::size_t index, ConstTensorView value);
   /// A layer that is not trainable is left alone by the optimizer; a batch normalisation runs in inference form.
   void set_trainable(std::size_t layer, bool trainable);
-  bool trainable(std::size_t layer) const;
+  bool trainable(std::size_t layer) const;  ///< as set_trainable() left it
 
   /// Sets loss, optimizer and metrics and resets the optimizer's state. @throws ValueError they do not fit.
   void compile(const LossOptions& loss, const OptimizerOptions& optimizer, std::vector<NetworkMetric> metrics);
-  bool compiled() const noexcept;
+  bool compiled() const noexcept;  ///< whether compile() has been called
   /// What compile() was given; the optimizer with the learning rate that is in use.
   const LossOptions& loss() const noexcept;
-  const OptimizerOptions& optimizer() const noexcept;
-  const std::vector<NetworkMetric>& metrics() const noexcept;
+  const OptimizerOptions& optimizer() const noexcept;          ///< as compile() was given it
+  const std::vector<NetworkMetric>& metrics() const noexcept;  ///< as compile() was given them
 
-  float learning_rate() const;
-  void set_learning_rate(float learning_rate);
+  float learning_rate() const;                  ///< of the next step
+  void set_learning_rate(float learning_rate);  ///< of the next steps
   /// Optimizer steps taken since compile().
   std::int64_t iterations() const noexcept;
-  void set_iterations(std::int64_t iterations);
+  void set_iterations(std::int64_t iterations);  ///< steps that count as done
   /// Optimizer state `slot` of parameter `index` (trainable ones only); absent view where there is none.
   ConstTensorView optimizer_slot(std::size_t index, int slot) const;
+  /// Overwrites a slot. @throws ShapeError, DTypeError, ValueError the array is no such slot.
   void set_optimizer_slot(std::size_t index, int slot, ConstTensorView value);
   /// What load_network() found besides the network, and save_network() writes again; empty for a network that was
   /// made otherwise.
   const NetworkNotes& notes() const noexcept;
-  void set_notes(NetworkNotes notes);
+  void set_notes(NetworkNotes notes);  ///< replaces all of them
   /// Key of dropout's random numbers; the counter is iterations().
   void set_seed(std::uint64_t seed) noexcept;
-  std::uint64_t seed() const noexcept;
+  std::uint64_t seed() const noexcept;  ///< as set_seed() left it
 
   /// One optimizer step on all of `batch`. Returns the batch's own loss (before the step) and metrics.
   /// @throws ShapeError, DTypeError, ValueError the data do not fit; nothing has changed then.

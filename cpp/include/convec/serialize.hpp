@@ -48,16 +48,17 @@ CONVEC_API const char* name_of(StoredType type) noexcept;
 
 /// An array in a file.
 struct StoredTensor {
-  std::string name;
-  Shape shape;
-  std::uint64_t offset = 0;  ///< of its first byte from the start of the file
-  std::uint64_t bytes = 0;
-  StoredType type = StoredType::float32;
+  std::string name;                       ///< unique in the file
+  Shape shape;                            ///< as stored
+  std::uint64_t offset = 0;               ///< of its first byte from the start of the file
+  std::uint64_t bytes = 0;                ///< it takes in the file
+  StoredType type = StoredType::float32;  ///< of its elements
 };
 
 /// What a file says about itself.
 using FileMetadata = std::map<std::string, std::string>;
 
+/// How the arrays of a file are got at.
 enum class FileAccess : std::uint8_t {
   map,  ///< arrays are views of the mapped file, read from disk when they are first touched
   read  ///< arrays are read on request; view() and data() are not available
@@ -77,12 +78,12 @@ class CONVEC_API SafetensorsFile {
   SafetensorsFile(std::shared_ptr<const void> bytes, std::size_t size);
 
   ~SafetensorsFile();
-  SafetensorsFile(SafetensorsFile&&) noexcept;
-  SafetensorsFile& operator=(SafetensorsFile&&) noexcept;
+  SafetensorsFile(SafetensorsFile&&) noexcept;             ///< leaves the other empty
+  SafetensorsFile& operator=(SafetensorsFile&&) noexcept;  ///< leaves the other empty
 
   /// In the order of the header.
   const std::vector<StoredTensor>& tensors() const noexcept;
-  const FileMetadata& metadata() const noexcept;
+  const FileMetadata& metadata() const noexcept;  ///< what the file says about itself
   /// The array of that name, or null.
   const StoredTensor* find(const std::string& name) const noexcept;
   /// The array of that name. @throws ValueError there is none; the message lists what there is.
@@ -114,13 +115,14 @@ class CONVEC_API SafetensorsFile {
 
 /// An array to write.
 struct NamedTensor {
-  std::string name;
-  ConstTensorView view;
+  std::string name;      ///< unique in the file
+  ConstTensorView view;  ///< in host memory
   /// Elements from one row (an index of the first axis) to the next in memory, for rows that are further apart than
   /// they are long; 0: the array is contiguous. Files are always contiguous.
   std::int64_t row_stride = 0;
 };
 
+/// How a file is written.
 struct SaveOptions {
   /// Waits until the bytes are on the disk, so that not even a power failure leaves a damaged file.
   bool sync = true;
@@ -140,6 +142,7 @@ CONVEC_API void save_safetensors(const std::string& path, const std::vector<Name
 
 // ---- Networks ----------------------------------------------------------------------------------------------------
 
+/// What goes into a network's file besides its parameters.
 struct SaveNetworkOptions {
   /// A name for each layer; by default those of the file that the network was loaded from, or else "conv2d", "dense",
   /// "dense_1", ... Layers with parameters need different ones.
@@ -148,7 +151,7 @@ struct SaveNetworkOptions {
   bool optimizer_state = true;
   /// More metadata; keys that begin with "convec." are the library's own.
   FileMetadata metadata;
-  SaveOptions file;
+  SaveOptions file;  ///< how it is written
 };
 
 /// Writes a network to a safetensors file: each parameter as "<layer>/<parameter>", the optimizer's state as
@@ -164,6 +167,7 @@ CONVEC_API void save_network(const std::string& path, const Network& network, co
 /// @throws ValueError, ShapeError the file is damaged or holds no network, or one that does not fit its arrays; no
 /// memory is allocated for parameters that the file does not hold. @throws IoError it cannot be read.
 CONVEC_API Network load_network(const std::string& path);
+/// The same, of a file that is open.
 CONVEC_API Network load_network(const SafetensorsFile& file);
 
 }  // namespace convec

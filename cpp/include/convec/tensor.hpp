@@ -22,14 +22,16 @@ CONVEC_API std::size_t size_of(DType dtype) noexcept;
 /// "float32", "int64", ...
 CONVEC_API const char* name_of(DType dtype) noexcept;
 
+/// Kinds of devices.
 enum class DeviceType : std::uint8_t { cpu, cuda };
 
 /// Where memory lives.
 struct Device {
-  DeviceType type = DeviceType::cpu;
-  int index = 0;
+  DeviceType type = DeviceType::cpu;  ///< kind of device
+  int index = 0;                      ///< which of several, from 0
+  /// The same device.
   friend bool operator==(Device a, Device b) noexcept { return a.type == b.type && a.index == b.index; }
-  friend bool operator!=(Device a, Device b) noexcept { return !(a == b); }
+  friend bool operator!=(Device a, Device b) noexcept { return !(a == b); }  ///< another device
 };
 
 /// "cpu", "cuda:0", ...
@@ -38,7 +40,7 @@ CONVEC_API std::string to_string(Device device);
 /// Up to eight extents. A rank of 0 is a scalar.
 class CONVEC_API Shape {
  public:
-  static constexpr int max_rank = 8;
+  static constexpr int max_rank = 8;  ///< most dimensions
 
   Shape() = default;
   /// @throws ShapeError more than eight extents.
@@ -46,10 +48,11 @@ class CONVEC_API Shape {
   /// @throws ShapeError more than eight extents.
   Shape(const std::int64_t* extents, std::size_t rank);
 
-  int rank() const noexcept { return rank_; }
+  int rank() const noexcept { return rank_; }  ///< number of dimensions
+  /// Extent of an axis.
   std::int64_t operator[](int axis) const noexcept { return extents_[static_cast<std::size_t>(axis)]; }
-  const std::int64_t* begin() const noexcept { return extents_.data(); }
-  const std::int64_t* end() const noexcept { return extents_.data() + rank_; }
+  const std::int64_t* begin() const noexcept { return extents_.data(); }        ///< first extent
+  const std::int64_t* end() const noexcept { return extents_.data() + rank_; }  ///< behind the last extent
 
   /// Number of elements.
   /// @throws ShapeError an extent is negative, or the product (or its size in bytes at 8 bytes an element)
@@ -61,13 +64,14 @@ class CONVEC_API Shape {
   /// This shape without its first extent.
   Shape without_batch() const;
 
+  /// Whether rank and extents are the same.
   friend bool operator==(const Shape& a, const Shape& b) noexcept {
     if (a.rank_ != b.rank_) return false;
     for (int axis = 0; axis < a.rank_; ++axis)
       if (a[axis] != b[axis]) return false;
     return true;
   }
-  friend bool operator!=(const Shape& a, const Shape& b) noexcept { return !(a == b); }
+  friend bool operator!=(const Shape& a, const Shape& b) noexcept { return !(a == b); }  ///< rank or an extent differs
 
  private:
   std::array<std::int64_t, max_rank> extents_{};
@@ -79,35 +83,40 @@ CONVEC_API std::string to_string(const Shape& shape);
 
 /// Read-only view of C-contiguous memory that somebody else owns. A default-constructed view means 'absent'.
 struct ConstTensorView {
-  const void* data = nullptr;
-  DType dtype = DType::float32;
-  Shape shape;
-  Device device;
+  const void* data = nullptr;    ///< first element, or null
+  DType dtype = DType::float32;  ///< of the elements
+  Shape shape;                   ///< extents
+  Device device;                 ///< whose memory it is
 
   ConstTensorView() = default;
+  /// A view of memory that outlives it.
   ConstTensorView(const void* data_, DType dtype_, Shape shape_, Device device_ = {})
       : data(data_), dtype(dtype_), shape(shape_), device(device_) {}
+  /// A view of float32 in host memory.
   ConstTensorView(const float* data_, Shape shape_) : data(data_), dtype(DType::float32), shape(shape_) {}
 
-  bool present() const noexcept { return data != nullptr; }
-  const float* f32() const noexcept { return static_cast<const float*>(data); }
+  bool present() const noexcept { return data != nullptr; }                      ///< false: absent
+  const float* f32() const noexcept { return static_cast<const float*>(data); }  ///< the elements, of a float32 view
 };
 
 /// Writable view of C-contiguous memory that somebody else owns.
 struct TensorView {
-  void* data = nullptr;
-  DType dtype = DType::float32;
-  Shape shape;
-  Device device;
+  void* data = nullptr;          ///< first element, or null
+  DType dtype = DType::float32;  ///< of the elements
+  Shape shape;                   ///< extents
+  Device device;                 ///< whose memory it is
 
   TensorView() = default;
+  /// A view of memory that outlives it.
   TensorView(void* data_, DType dtype_, Shape shape_, Device device_ = {})
       : data(data_), dtype(dtype_), shape(shape_), device(device_) {}
+  /// A view of float32 in host memory.
   TensorView(float* data_, Shape shape_) : data(data_), dtype(DType::float32), shape(shape_) {}
 
-  bool present() const noexcept { return data != nullptr; }
-  float* f32() const noexcept { return static_cast<float*>(data); }
+  bool present() const noexcept { return data != nullptr; }          ///< false: absent
+  float* f32() const noexcept { return static_cast<float*>(data); }  ///< the elements, of a float32 view
   // A writable view serves wherever a read-only one is asked for.
+  /// The same memory, read-only.
   operator ConstTensorView() const noexcept {  // NOLINT(google-explicit-constructor)
     return {data, dtype, shape, device};
   }
@@ -120,12 +129,13 @@ class CONVEC_API Tensor {
   /// @throws ShapeError the shape overflows. @throws std::bad_alloc there is no memory.
   explicit Tensor(const Shape& shape, DType dtype = DType::float32);
 
-  TensorView view() noexcept { return {data_.get(), dtype_, shape_, {}}; }
-  ConstTensorView view() const noexcept { return {data_.get(), dtype_, shape_, {}}; }
-  float* f32() noexcept { return reinterpret_cast<float*>(data_.get()); }
+  TensorView view() noexcept { return {data_.get(), dtype_, shape_, {}}; }             ///< all of it
+  ConstTensorView view() const noexcept { return {data_.get(), dtype_, shape_, {}}; }  ///< all of it
+  float* f32() noexcept { return reinterpret_cast<float*>(data_.get()); }  ///< the elements, of a float32 tensor
+  /// The elements, of a float32 tensor.
   const float* f32() const noexcept { return reinterpret_cast<const float*>(data_.get()); }
-  const Shape& shape() const noexcept { return shape_; }
-  DType dtype() const noexcept { return dtype_; }
+  const Shape& shape() const noexcept { return shape_; }  ///< extents
+  DType dtype() const noexcept { return dtype_; }         ///< of the elements
 
  private:
   struct Free {

@@ -19,10 +19,10 @@ namespace convec {
 /// Read-only view of a (rows, dim) table of float32 vectors that somebody else owns. Row i starts at
 /// data + i * stride; a stride above dim means padded rows.
 struct VectorTable {
-  const float* data = nullptr;
-  std::int64_t rows = 0;
-  std::int64_t dim = 0;
-  std::int64_t stride = 0;
+  const float* data = nullptr;  ///< first element
+  std::int64_t rows = 0;        ///< number of vectors
+  std::int64_t dim = 0;         ///< elements of a vector
+  std::int64_t stride = 0;      ///< elements from one row to the next
 };
 
 /// Euclidean norms of the rows. Neither overflows nor underflows inside.
@@ -45,11 +45,11 @@ struct NearestOptions {
   std::int64_t topn = 10;
   /// Rows that are searched: [begin, end).
   std::int64_t begin = 0;
-  std::int64_t end = 0;
+  std::int64_t end = 0;  ///< row to stop before
   /// Rows that are not returned: those of query q are excluded[excluded_offsets[q]] to
   /// excluded[excluded_offsets[q + 1]]. Null: none.
   const std::int64_t* excluded = nullptr;
-  const std::int64_t* excluded_offsets = nullptr;
+  const std::int64_t* excluded_offsets = nullptr;  ///< where each query's begin; one more than there are queries
   /// Called by the calling thread about every tenth of a second; what it throws ends the search.
   std::function<void()> poll;
 };
@@ -86,8 +86,8 @@ CONVEC_API void nearest_multiplicative(const VectorTable& table, const float* no
 
 /// A correlation coefficient and its two-sided p-value.
 struct Correlation {
-  double statistic = 0;
-  double pvalue = 0;
+  double statistic = 0;  ///< the coefficient
+  double pvalue = 0;     ///< two-sided
 };
 
 /// Pearson's correlation of two samples. The p-value is exact for normally distributed samples without correlation.
@@ -149,7 +149,7 @@ class CONVEC_API Word2VecReader {
   std::int64_t dim() const noexcept;
   /// The words of these one after the other, and where each ends.
   const std::vector<char>& words() const noexcept;
-  const std::vector<std::int64_t>& word_ends() const noexcept;
+  const std::vector<std::int64_t>& word_ends() const noexcept;  ///< of each word in words()
   /// The (rows, dim) vectors, float32 or float64, in memory from std::malloc that the caller now owns. Once; in pieces,
   /// once after each call of read().
   std::unique_ptr<void, void (*)(void*)> take_vectors();
@@ -161,8 +161,8 @@ class CONVEC_API Word2VecReader {
 
 /// What write_word2vec writes, and how.
 struct Word2VecOutput {
-  bool binary = false;
-  bool header = true;
+  bool binary = false;  ///< vectors as bytes instead of text
+  bool header = true;   ///< begin with the number of vectors and their size
   /// The number of vectors the header states; negative: of those written.
   std::int64_t total = -1;
   /// Before each word.

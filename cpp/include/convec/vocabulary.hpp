@@ -49,7 +49,7 @@ struct TextOptions {
   bool lines = true;
   /// `progress` is called about every so many seconds.
   double progress_interval = 0.1;
-  ScanCallback progress;
+  ScanCallback progress;  ///< may be empty
 };
 
 /// Sentences given as words rather than as text: a builder that counters and encoders read from. Words may be any
@@ -58,8 +58,8 @@ class CONVEC_API TokenList {
  public:
   TokenList();
   ~TokenList();
-  TokenList(TokenList&&) noexcept;
-  TokenList& operator=(TokenList&&) noexcept;
+  TokenList(TokenList&&) noexcept;             ///< leaves the other empty
+  TokenList& operator=(TokenList&&) noexcept;  ///< leaves the other empty
 
   /// Adds a word to the open sentence. @throws ValueError the word is longer than 64 MiB.
   void add(std::string_view word);
@@ -76,7 +76,7 @@ class CONVEC_API TokenList {
   std::int64_t bytes() const noexcept;
 
   struct Impl;
-  const Impl& impl() const noexcept { return *impl_; }
+  const Impl& impl() const noexcept { return *impl_; }  ///< for the library itself
 
  private:
   std::unique_ptr<Impl> impl_;
@@ -91,10 +91,10 @@ class CONVEC_API Vocabulary {
   /// negative, or there are 2^31 - 1 words or more.
   Vocabulary(const std::vector<std::string_view>& words, const std::vector<std::int64_t>& counts);
   ~Vocabulary();
-  Vocabulary(const Vocabulary&);
-  Vocabulary& operator=(const Vocabulary&);
+  Vocabulary(const Vocabulary&);             ///< shares the words
+  Vocabulary& operator=(const Vocabulary&);  ///< shares the words
 
-  std::int64_t size() const noexcept;
+  std::int64_t size() const noexcept;  ///< number of words
   /// @throws ValueError no such id.
   std::string_view word(std::int64_t id) const;
   /// @throws ValueError no such id.
@@ -107,7 +107,7 @@ class CONVEC_API Vocabulary {
   std::int32_t find(std::string_view word) const noexcept;
 
   struct Impl;
-  const Impl& impl() const noexcept { return *impl_; }
+  const Impl& impl() const noexcept { return *impl_; }  ///< for the library itself
 
  private:
   friend class WordCounter;
@@ -128,6 +128,7 @@ struct VocabularyOptions {
 /// Whether a word that has been counted `count` times stays when a scan prunes with `min_reduce`; may throw.
 using PruneRule = std::function<bool(std::string_view word, std::int64_t count, std::int64_t min_reduce)>;
 
+/// How words are counted.
 struct WordCounterOptions {
   /// Above 0: whenever a sentence leaves more words than this in the table, those that occurred less often than
   /// min_reduce go, and min_reduce, at first 1, grows by 1 (gensim's max_vocab_size). Done by one thread, since what is
@@ -148,10 +149,11 @@ struct CorpusOptions;
 /// Not thread-safe.
 class CONVEC_API WordCounter {
  public:
+  /// A counter that has seen nothing. @throws ValueError an option is out of range.
   explicit WordCounter(WordCounterOptions options = {});
   ~WordCounter();
-  WordCounter(WordCounter&&) noexcept;
-  WordCounter& operator=(WordCounter&&) noexcept;
+  WordCounter(WordCounter&&) noexcept;             ///< leaves the other empty
+  WordCounter& operator=(WordCounter&&) noexcept;  ///< leaves the other empty
 
   /// Counts a text file. A file that is not regular (a pipe) is read to its end. Nothing is memory-mapped, so that a
   /// file cut short by somebody else is an error, not a crash.
@@ -168,8 +170,8 @@ class CONVEC_API WordCounter {
   /// Counts the ended sentences of a list. Longer sentences are cut in the corpus, but counted once here.
   void count(const TokenList& tokens, std::int64_t max_sentence_length = 10000);
 
-  std::int64_t raw_words() const noexcept;
-  std::int64_t sentences() const noexcept;
+  std::int64_t raw_words() const noexcept;  ///< words seen, repetitions included
+  std::int64_t sentences() const noexcept;  ///< sentences seen
   /// Distinct words.
   std::int64_t size() const;
   /// What min_reduce has come to: 1 where nothing was pruned.
@@ -191,6 +193,7 @@ class CONVEC_API WordCounter {
   /// What has been counted, as ids of any vocabulary. The ids kept are used up by it.
   /// @throws ValueError has_corpus() is false: read the text again with a CorpusEncoder.
   Corpus corpus(const Vocabulary& vocabulary, const CorpusOptions& options);
+  /// The text that was counted, encoded by a vocabulary of it; once.
   Corpus corpus(const Vocabulary& vocabulary);
 
  private:

@@ -30,7 +30,7 @@ struct Word2VecOptions {
   bool shrink_windows = true;      ///< each centre word draws its own window from 1 to `window`
   bool cbow_mean = true;           ///< CBOW: the mean of the context vectors; false: their sum
   std::uint64_t seed = 1;          ///< key of every random number
-  Precision precision = Precision::float32;
+  Precision precision = Precision::float32;  ///< of the tables
 };
 
 /// Called from the thread that called train(), with the words done (in this call) and the learning rate. May throw to
@@ -43,21 +43,22 @@ struct Word2VecTraining {
   /// Index of tokens[0] in the epoch's stream. With `epoch` and the seed it fixes every random number, so an epoch
   /// that is fed in pieces (of whole sentences) gets the draws of one that is not.
   std::int64_t position = 0;
-  std::int64_t epoch = 0;
-  std::int64_t words_done = 0;
+  std::int64_t epoch = 0;        ///< number of the pass, from 0
+  std::int64_t words_done = 0;   ///< before this call, of words_total
   std::int64_t words_total = 0;  ///< of all epochs; 0: the size of this call
-  float alpha = 0.025F;
-  float min_alpha = 0.0001F;
+  float alpha = 0.025F;          ///< learning rate at the beginning
+  float min_alpha = 0.0001F;     ///< learning rate at the end
   /// Threads, the calling one included; at most num_threads() are used. With more than one the result depends on
   /// their timing (Hogwild; Recht et al., 2011), unless `deterministic`.
   int workers = 3;
   /// The same result, bit for bit, whatever the number of workers; slower.
   bool deterministic = false;
-  bool compute_loss = false;
-  Word2VecProgress progress;
+  bool compute_loss = false;       ///< adds up Word2VecResult::loss
+  Word2VecProgress progress;       ///< may be empty
   double progress_interval = 0.1;  ///< seconds between calls of `progress`
 };
 
+/// What a call of train() came to.
 struct Word2VecResult {
   std::int64_t trained_words = 0;  ///< words left after sub-sampling
   /// Sum over all pairs of -log sigma(+-dot), before each update; 0 unless compute_loss.
@@ -84,11 +85,11 @@ class CONVEC_API Word2Vec {
   Word2Vec(const Word2VecOptions& options, std::vector<std::int64_t> counts, double sample = 1e-3,
            double ns_exponent = 0.75);
   ~Word2Vec();
-  Word2Vec(Word2Vec&&) noexcept;
-  Word2Vec& operator=(Word2Vec&&) noexcept;
+  Word2Vec(Word2Vec&&) noexcept;             ///< leaves the other empty
+  Word2Vec& operator=(Word2Vec&&) noexcept;  ///< leaves the other empty
 
-  const Word2VecOptions& options() const noexcept;
-  std::int64_t vocabulary_size() const noexcept;
+  const Word2VecOptions& options() const noexcept;  ///< as the constructor was given them
+  std::int64_t vocabulary_size() const noexcept;    ///< number of words
 
   /// Vectors uniform in +-1/vector_size (as gensim 4), output tables zero.
   void initialize(std::uint64_t seed);
@@ -104,8 +105,8 @@ class CONVEC_API Word2Vec {
   /// options().precision. The memory lives as long as a copy of the pointer, but is the model's only until
   /// set_vocabulary().
   std::shared_ptr<void> vectors() const noexcept;
-  std::shared_ptr<void> syn1neg() const noexcept;
-  std::shared_ptr<void> syn1() const noexcept;
+  std::shared_ptr<void> syn1neg() const noexcept;  ///< see vectors()
+  std::shared_ptr<void> syn1() const noexcept;     ///< see vectors()
 
   /// Occurrences of each word, as given.
   const std::vector<std::int64_t>& counts() const noexcept;

@@ -12,10 +12,11 @@
 
 namespace convec {
 
+/// How filters go over an image.
 struct Conv2dOptions {
-  Size2d strides;
-  Padding padding;
-  Size2d dilation;
+  Size2d strides;   ///< rows and columns between two outputs
+  Padding padding;  ///< zeros around the image
+  Size2d dilation;  ///< rows and columns between two taps of a filter
   /// Input channels and filters are split into this many groups that do not see each other.
   std::int64_t groups = 1;
 };

@@ -19,8 +19,9 @@ enum class PointwiseLoss : std::uint8_t {
   huber                 ///< 0.5 e^2 where |e| <= 1, else |e| - 0.5
 };
 
+/// A pointwise loss and its numbers.
 struct PointwiseLossOptions {
-  PointwiseLoss loss = PointwiseLoss::mean_squared_error;
+  PointwiseLoss loss = PointwiseLoss::mean_squared_error;  ///< which
   /// binary_crossentropy only: predictions are logits.
   bool from_logits = false;
   /// binary_crossentropy only: t becomes t (1 - s) + s / 2.
@@ -37,6 +38,7 @@ CONVEC_API void pointwise_loss_backward(const Context& context, const PointwiseL
                                         ConstTensorView grad_losses, ConstTensorView predictions,
                                         ConstTensorView targets, TensorView grad_predictions);
 
+/// Shares of right predictions.
 enum class Metric : std::uint8_t {
   sparse_categorical_accuracy,        ///< 1 where the largest prediction is at the label
   categorical_accuracy,               ///< 1 where prediction and one-hot target peak at the same class
@@ -45,10 +47,11 @@ enum class Metric : std::uint8_t {
   top_k_categorical_accuracy
 };
 
+/// A metric and its numbers.
 struct MetricOptions {
-  Metric metric = Metric::sparse_categorical_accuracy;
-  std::int64_t k = 5;
-  float threshold = 0.5F;
+  Metric metric = Metric::sparse_categorical_accuracy;  ///< which
+  std::int64_t k = 5;                                   ///< of top_k metrics: how many guesses count
+  float threshold = 0.5F;                               ///< of binary_accuracy: predictions above it mean 1
 };
 
 /// values[i] of every row. Labels as in softmax_cross_entropy_forward, or float32 targets of the predictions' shape.

@@ -11,6 +11,7 @@
 
 namespace convec {
 
+/// Keras' optimizers.
 enum class Optimizer : std::uint8_t { sgd, adam, adamw, rmsprop, adadelta };
 
 /// "sgd", "adam", ...
@@ -20,10 +21,10 @@ CONVEC_API Optimizer parse_optimizer(const char* name);
 
 /// Hyper-parameters; those an optimizer does not use are ignored. `defaults` fills in Keras' values.
 struct CONVEC_API OptimizerOptions {
-  Optimizer optimizer = Optimizer::adam;
-  float learning_rate = 0.001F;
-  float momentum = 0.0F;  ///< SGD, RMSprop
-  bool nesterov = false;  ///< SGD
+  Optimizer optimizer = Optimizer::adam;  ///< which
+  float learning_rate = 0.001F;           ///< step size
+  float momentum = 0.0F;                  ///< SGD, RMSprop
+  bool nesterov = false;                  ///< SGD
   /// Decay rates are doubles, because the rules use 1 - rate, and that of the nearest float is off by up to 1e-5.
   double beta_1 = 0.9;        ///< Adam, AdamW
   double beta_2 = 0.999;      ///< Adam, AdamW
@@ -34,9 +35,10 @@ struct CONVEC_API OptimizerOptions {
   float weight_decay = 0.0F;  ///< decoupled: parameter -= parameter * weight_decay * learning_rate first
   /// Gradient clipping, 0 = none; at most one may be set. clipnorm is per parameter, global_clipnorm over all.
   float clipnorm = 0.0F;
-  float clipvalue = 0.0F;
-  float global_clipnorm = 0.0F;
+  float clipvalue = 0.0F;        ///< largest element of a gradient; 0: any
+  float global_clipnorm = 0.0F;  ///< largest norm of all gradients together; 0: any
 
+  /// Keras' numbers for an optimizer.
   static OptimizerOptions defaults(Optimizer optimizer);
 };
 

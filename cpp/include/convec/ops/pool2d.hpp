@@ -9,10 +9,11 @@
 
 namespace convec {
 
+/// A window that goes over an image.
 struct Pool2dOptions {
-  Size2d pool_size{2, 2};
-  Size2d strides{2, 2};
-  Padding padding;
+  Size2d pool_size{2, 2};  ///< rows and columns of the window
+  Size2d strides{2, 2};    ///< rows and columns between two windows
+  Padding padding;         ///< pixels around the image, which never win nor count
 };
 
 /// Shape (batch, out_height, out_width, channels) of the pooled image.

@@ -8,6 +8,7 @@
 
 namespace convec {
 
+/// Numbers of the cross-entropy.
 struct CrossEntropyOptions {
   /// true: input holds logits and softmax is fused in. false: input holds probabilities, which are normalised
   /// to sum 1 (one-hot targets; Keras' categorical_crossentropy) and clipped to [1e-7, 1 - 1e-7] first.
