@@ -268,6 +268,7 @@ class Epoch {
         throw ShapeError("learning_rates must be a one-dimensional float32 array of " + std::to_string(steps) +
                          " numbers, one a step");
       options.learning_rates = rates.f32();
+      options.learning_rate_count = rates.shape[0];
     }
     constexpr double signal_interval = 0.05;
     options.progress_interval = progress.is_none() ? signal_interval : std::min(progress_interval, signal_interval);
@@ -286,6 +287,39 @@ class Epoch {
  private:
   py::array order_, learning_rates_;
 };
+
+// Memory of the network as an array without a copy, for the time of a call.
+template <typename T>
+py::array_t<T> borrow(T* values, std::int64_t count) {
+  const py::capsule nobody(values, [](void*) {});
+  return py::array_t<T>({static_cast<py::ssize_t>(count)}, {static_cast<py::ssize_t>(sizeof(T))}, values, nobody);
+}
+
+void set_data_parallel(Network& network, std::int64_t rank, std::int64_t ranks, const py::object& all_reduce,
+                       const py::object& wait, const py::object& all_reduce_totals, std::int64_t bucket_bytes,
+                       bool sharded) {
+  DataParallel parallel;
+  parallel.rank = rank;
+  parallel.ranks = ranks;
+  if (!all_reduce.is_none())
+    parallel.all_reduce = [all_reduce](float* values, std::int64_t count) {
+      const py::gil_scoped_acquire acquire;
+      all_reduce(borrow(values, count));
+    };
+  if (!wait.is_none())
+    parallel.wait = [wait] {
+      const py::gil_scoped_acquire acquire;
+      wait();
+    };
+  if (!all_reduce_totals.is_none())
+    parallel.all_reduce_totals = [all_reduce_totals](double* values, std::int64_t count) {
+      const py::gil_scoped_acquire acquire;
+      all_reduce_totals(borrow(values, count));
+    };
+  parallel.bucket_bytes = bucket_bytes;
+  parallel.sharded = sharded;
+  network.set_data_parallel(std::move(parallel));
+}
 
 py::array_t<float> copy_of(const ConstTensorView& from) {
   py::array_t<float> array = empty(from.shape);
@@ -451,6 +485,12 @@ void register_network(py::module_& module) {
       .def("set_optimizer_slots", &set_slots, py::arg("index"), py::arg("arrays"), "Overwrites that state.")
       .def_property_readonly("seed", &Network::seed)
       .def("set_seed", &Network::set_seed, py::arg("seed"), "Seed of dropout.")
+      .def(
+          "set_data_parallel", &set_data_parallel, py::kw_only(), py::arg("rank") = 0, py::arg("ranks") = 1,
+          py::arg("all_reduce") = py::none(), py::arg("wait") = py::none(), py::arg("all_reduce_totals") = py::none(),
+          py::arg("bucket_bytes") = DataParallel().bucket_bytes, py::arg("sharded") = false,
+          "Trains and evaluates together with other processes: all_reduce(array) begins to add up a float32 array over "
+          "them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once.")
       .def(
           "train_batch",
           [](Network& network, const py::object& x, const py::object& y, const py::object& sample_weight) {

@@ -13,7 +13,10 @@ from typing import Any, ClassVar, TextIO
 
 import numpy as np
 
+from convec import distributed
+
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",
@@ -175,6 +178,16 @@ class CallbackList:
         return call
 
 
+def _first_rank() -> bool:
+    """Whether this process is the one that writes files and prints: of a process group, rank 0."""
+    return distributed.get_rank() == 0
+
+
+def _say(text: str) -> None:
+    if _first_rank():
+        print(text)
+
+
 class _Monitor(Callback):
     """Follows one of the epoch's numbers."""
 
@@ -302,10 +315,10 @@ class EarlyStopping(_Monitor):
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Says when it stopped, and restores the best weights."""
         if self.stopped_epoch > 0 and self.verbose:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            _say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
             if self.verbose:
-                print(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
+                _say(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
             self.model.set_weights(self.best_weights)
 
 
@@ -388,20 +401,82 @@ class ModelCheckpoint(_Monitor):
             before = "None" if self.best is None else f"{self.best:.5f}"
             if not self.improved(current, self.best):
                 if self.verbose:
-                    print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {before}")
+                    _say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {before}")
                 return
             if self.verbose:
-                print(
+                _say(
                     f"\nEpoch {epoch + 1}: {self.monitor} improved from {before} to {current:.5f}, saving model to "
                     f"{path}"
                 )
             self.best = current
         elif self.verbose:
-            print(f"\nEpoch {epoch + 1}: saving model to {path}")
+            _say(f"\nEpoch {epoch + 1}: saving model to {path}")
+        if not _first_rank():
+            return
         if self.save_weights_only:
             self.model.save_weights(path)
         else:
             self.model.save(path)
+
+
+class BackupAndRestore(Callback):
+    """Lets the same program go on where it was stopped, as Keras' callback of the name.
+
+    The model is saved after every epoch, or so many steps; when the program is started again, ``fit`` begins with what
+    was saved last. Given the same data and arguments, the weights at the end are those of a run that was never stopped.
+    Of a process group rank 0 saves and reads; the number of ranks may change. Callbacks' own counts, such as the
+    patience of :class:`EarlyStopping`, start afresh.
+
+    Args:
+        backup_dir: folder of the file; made where it does not exist.
+        save_freq: 'epoch', or a number of steps.
+        delete_checkpoint: whether the file is deleted when ``fit`` has come to its end.
+
+    Raises:
+        ValueError: save_freq is no such number.
+    """
+
+    def __init__(
+        self, backup_dir: str | os.PathLike[str], save_freq: str | int = "epoch", delete_checkpoint: bool = True
+    ) -> None:
+        super().__init__()
+        if save_freq != "epoch" and (isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"save_freq is {save_freq!r}, but must be 'epoch' or a number of steps")
+        self.backup_dir = os.fspath(backup_dir)
+        self.save_freq = save_freq
+        self.delete_checkpoint = delete_checkpoint
+        if isinstance(save_freq, int):
+            # Only then is it worth being called after every step.
+            self.on_train_batch_end = self._after_step  # type: ignore[method-assign]
+
+    @property
+    def filepath(self) -> Path:
+        """The file."""
+        return Path(self.backup_dir) / "training.safetensors"
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Goes back to what was saved. Raises OSError, ValueError where that is another model or damaged."""
+        if _first_rank() and self.filepath.exists():
+            self.model.restore_training(self.filepath)
+
+    def _after_step(self, batch: int, logs: Logs | None = None) -> None:
+        if self.model.optimizer.iterations % int(self.save_freq) == 0:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Saves."""
+        if self.save_freq == "epoch":
+            self._save()
+
+    def _save(self) -> None:
+        if _first_rank():
+            Path(self.backup_dir).mkdir(parents=True, exist_ok=True)
+            self.model.save(self.filepath)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Deletes the file."""
+        if self.delete_checkpoint and _first_rank():
+            self.filepath.unlink(missing_ok=True)
 
 
 class CSVLogger(Callback):
@@ -424,6 +499,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Opens the file."""
+        if not _first_rank():
+            return
         path = Path(self.filename)
         self._header = not (self.append and path.exists() and path.stat().st_size > 0)
         self._file = path.open("a" if self.append else "w", newline="", encoding="utf-8")
@@ -477,7 +554,7 @@ class LearningRateScheduler(Callback):
             raise TypeError(f"the schedule returned {rate!r}, but must return a number")
         self.model.optimizer.learning_rate = float(rate)
         if self.verbose:
-            print(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {float(rate)}.")
+            _say(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {float(rate)}.")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Adds the learning rate to the epoch's numbers."""
@@ -550,7 +627,7 @@ class ReduceLROnPlateau(_Monitor):
                 new = max(old * self.factor, self.min_lr)
                 self.model.optimizer.learning_rate = new
                 if self.verbose:
-                    print(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {new}.")
+                    _say(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {new}.")
                 self.cooldown_counter = self.cooldown
                 self.wait = 0
 
@@ -603,7 +680,7 @@ class TerminateOnNaN(Callback):
         """Looks at the loss."""
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
-            print(f"Batch {batch}: Invalid loss, terminating training")
+            _say(f"Batch {batch}: Invalid loss, terminating training")
             self.model.stop_training = True
 
 
@@ -633,6 +710,8 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Writes the epoch's numbers."""
+        if not _first_rank():
+            return
         values = dict(logs or {})
         if self.model is not None and self.model.optimizer is not None:
             rate = self.model.optimizer.learning_rate

@@ -1,6 +1,9 @@
 // The network as a C++ program uses it: it learns, repeats itself bit by bit, and refuses what does not fit.
+#include <algorithm>
+#include <condition_variable>
 #include <cstdint>
 #include <limits>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -216,6 +219,125 @@ TEST(bad_settings_are_refused_when_they_are_given) {
   CHECK_THROWS(network.set_iterations(-1), convec::ValueError, "iterations");
   CHECK_THROWS(network.set_iterations(std::numeric_limits<std::int64_t>::max()), convec::ValueError, "iterations");
   CHECK_EQ(network.iterations(), 0);
+}
+
+// Ranks that are threads: the last to come adds up, in the order of the ranks.
+class Job {
+ public:
+  explicit Job(std::int64_t ranks) : ranks_(ranks), parts_(static_cast<std::size_t>(ranks)) {}
+
+  template <typename T>
+  void all_reduce(std::int64_t rank, T* values, std::int64_t count) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    parts_[static_cast<std::size_t>(rank)].assign(values, values + count);
+    const std::int64_t generation = generation_;
+    if (++arrived_ == ranks_) {
+      sums_.assign(static_cast<std::size_t>(count), 0.0);
+      for (const auto& part : parts_) {
+        mismatch_ = mismatch_ || part.size() != sums_.size();
+        for (std::size_t i = 0; i < std::min(sums_.size(), part.size()); ++i) sums_[i] += part[i];
+      }
+      arrived_ = 0;
+      ++generation_;
+      changed_.notify_all();
+    } else {
+      changed_.wait(lock, [&] { return generation_ != generation; });
+    }
+    for (std::int64_t i = 0; i < count; ++i) values[i] = static_cast<T>(sums_[static_cast<std::size_t>(i)]);
+    // Nobody begins the next sum before all have read this one.
+    const std::int64_t read = generation_;
+    if (++left_ == ranks_) {
+      left_ = 0;
+      ++generation_;
+      changed_.notify_all();
+    } else {
+      changed_.wait(lock, [&] { return generation_ != read; });
+    }
+  }
+
+  convec::DataParallel of(std::int64_t rank) {
+    convec::DataParallel parallel;
+    parallel.rank = rank;
+    parallel.ranks = ranks_;
+    parallel.all_reduce = [this, rank](float* values, std::int64_t count) { all_reduce(rank, values, count); };
+    parallel.all_reduce_totals = [this, rank](double* values, std::int64_t count) { all_reduce(rank, values, count); };
+    return parallel;
+  }
+
+  bool mismatch() const { return mismatch_; }
+
+ private:
+  std::int64_t ranks_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::vector<double>> parts_;
+  std::vector<double> sums_;
+  std::int64_t arrived_ = 0;
+  std::int64_t left_ = 0;
+  std::int64_t generation_ = 0;
+  bool mismatch_ = false;
+};
+
+// Without the layers that see a rank's own samples.
+Network plain() {
+  std::vector<Layer> layers = classifier();
+  layers.erase(layers.begin() + 5);
+  layers.erase(layers.begin() + 3);
+  Network network(layers, Shape{side, side, 1}, 3);
+  auto optimizer = convec::OptimizerOptions::defaults(convec::Optimizer::sgd);
+  optimizer.learning_rate = 0.05F;
+  optimizer.global_clipnorm = 0.5F;
+  network.compile({}, optimizer, {{convec::MetricOptions{}, false}});
+  return network;
+}
+
+TEST(ranks_train_as_one) {
+  const Quarters data;
+  Network alone = plain();
+  EpochOptions options = batches(19);  // the last batch is one sample, which one rank has
+  const Totals expected = alone.train_epoch(data.dataset(), options);
+  const Totals judged = alone.evaluate(data.dataset(), options);
+  for (const std::int64_t bucket : {std::int64_t{1} << 22, std::int64_t{64}}) {
+    Job job(3);
+    std::vector<Network> networks;
+    for (int rank = 0; rank < 3; ++rank) networks.push_back(plain());
+    std::vector<Totals> found(3);
+    std::vector<Totals> evaluated(3);
+    std::vector<std::thread> threads;
+    for (std::size_t rank = 0; rank < 3; ++rank)
+      threads.emplace_back([&, rank] {
+        convec::DataParallel parallel = job.of(static_cast<std::int64_t>(rank));
+        parallel.bucket_bytes = bucket;
+        networks[rank].set_data_parallel(parallel);
+        found[rank] = networks[rank].train_epoch(data.dataset(), options);
+        evaluated[rank] = networks[rank].evaluate(data.dataset(), options);
+      });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(!job.mismatch());
+    const std::vector<float> reference = all_parameters(alone);
+    const std::vector<float> trained = all_parameters(networks[0]);
+    for (std::size_t i = 0; i < reference.size(); ++i) CHECK_NEAR(trained[i], reference[i], 1e-5);
+    for (std::size_t rank = 0; rank < 3; ++rank) {
+      CHECK(all_parameters(networks[rank]) == trained);
+      CHECK_EQ(found[rank].samples, expected.samples);
+      CHECK_EQ(found[rank].batches, expected.batches);
+      CHECK_NEAR(found[rank].loss, expected.loss, 1e-5);
+      CHECK_NEAR(found[rank].metrics[0], expected.metrics[0], 1e-9);
+      CHECK_EQ(evaluated[rank].samples, judged.samples);
+      CHECK_NEAR(evaluated[rank].loss, judged.loss, 1e-5);
+      CHECK_EQ(found[rank].loss, found[0].loss);
+    }
+  }
+}
+
+TEST(ranks_that_cannot_train_together_are_refused) {
+  Network network = plain();
+  convec::DataParallel parallel;
+  parallel.ranks = 2;
+  CHECK_THROWS(network.set_data_parallel(parallel), convec::ValueError, "all_reduce");
+  Job job(2);
+  parallel = job.of(2);
+  CHECK_THROWS(network.set_data_parallel(parallel), convec::ValueError, "below ranks");
 }
 
 TEST(layers_that_do_not_fit_are_named) {

@@ -139,10 +139,38 @@ struct EpochOptions {
   std::int64_t samples = -1;
   /// Learning rate for each step of the epoch, or null for the network's own.
   const float* learning_rates = nullptr;
+  /// How many there are, to be checked; below 0: enough.
+  std::int64_t learning_rate_count = -1;
   /// `progress` is called after a batch when this many seconds have passed since the last call (0: every batch),
   /// and after the last batch.
   double progress_interval = 0.1;
   Progress progress;  ///< may be empty
+};
+
+/// What the processes ("ranks") of a data-parallel job exchange, by MPI or whatever the program has. Every rank has a
+/// network of the same layers, weights and settings and makes the same calls; after each step all have the same
+/// weights.
+///
+/// A step's loss, gradients and metrics are those of one process with all ranks' samples, up to the rounding of sums.
+/// Batch normalisation takes the mean and variance of each rank's own samples, and the running statistics are the
+/// ranks' mean, weighted by samples. Dropout's masks differ between ranks.
+struct DataParallel {
+  std::int64_t rank = 0;
+  std::int64_t ranks = 1;  ///< 1: nothing is exchanged
+  /// Adds up numbers over the ranks, in place; all ranks get the same bits. May return before it is done: the numbers
+  /// are not touched until `wait`. What it throws reaches the caller of the epoch.
+  std::function<void(float* values, std::int64_t count)> all_reduce;
+  /// Returns when all that `all_reduce` began is done; may be empty where that itself waits.
+  std::function<void()> wait;
+  /// Adds up a few numbers over the ranks, at once.
+  std::function<void(double* values, std::int64_t count)> all_reduce_totals;
+  /// The gradients go out, last layers first, in pieces of at least so many bytes while the backward pass goes on;
+  /// those of a smaller network as one.
+  std::int64_t bucket_bytes = std::int64_t{4} << 20;
+  /// False: all ranks have the same data and order, and each takes its part of every batch, which may be none.
+  /// True: each rank has its own part of the data, and the batch size counts its own samples; an epoch ends with the
+  /// longest part.
+  bool sharded = false;
 };
 
 /// What a parameter is.
@@ -230,6 +258,10 @@ class CONVEC_API Network {
   void set_seed(std::uint64_t seed) noexcept;
   std::uint64_t seed() const noexcept;  ///< as set_seed() left it
 
+  /// Trains and evaluates together with other processes from now on; with `ranks` 1 alone again.
+  /// @throws ValueError a number is out of range, or a function is missing.
+  void set_data_parallel(DataParallel parallel);
+
   /// One optimizer step on all of `batch`. Returns the batch's own loss (before the step) and metrics.
   /// @throws ShapeError, DTypeError, ValueError the data do not fit; nothing has changed then.
   Totals train_batch(const Dataset& batch);
@@ -237,6 +269,8 @@ class CONVEC_API Network {
   Totals test_batch(const Dataset& batch);
 
   /// One pass of optimizer steps over the data. @throws as train_batch, before the first step; what progress throws.
+  /// @throws ValueError the ranks of a data-parallel job do not agree about the data's length or the batch size.
+  /// @throws DeviceError a data-parallel network is not on the CPU.
   Totals train_epoch(const Dataset& data, const EpochOptions& options);
   /// Loss and metrics over the data. @throws as test_batch; what progress throws.
   Totals evaluate(const Dataset& data, const EpochOptions& options) const;

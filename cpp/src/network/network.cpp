@@ -1,6 +1,7 @@
 #include <convec/network.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -90,6 +91,7 @@ struct Network::Impl {
   Objective objective;
   OptimizerOptions optimizer;
   std::int64_t iterations = 0;
+  DataParallel parallel;
 
   // Null on the CPU. One call at a time runs on another device.
   mutable std::unique_ptr<DeviceEpoch> device_epoch;
@@ -185,7 +187,8 @@ struct Network::Impl {
             training,
             seed,
             static_cast<std::uint64_t>(iterations),
-            device_epoch ? device_epoch->state() : nullptr};
+            device_epoch ? device_epoch->state() : nullptr,
+            static_cast<std::uint64_t>(parallel.rank)};
   }
 
   // What a captured step was made with has changed.
@@ -204,18 +207,25 @@ struct Network::Impl {
     }
   }
 
-  // From the gradient of node `count - 1`'s output in w.gradients[0].
-  void backward(Workspace& w, const Pass& pass, std::size_t count) {
-    // Below the first node with something to train nobody needs a gradient.
-    std::size_t first = count;
-    for (std::size_t i = count; i-- > 0;)
-      if (plan.nodes[i]->has_parameters() && parameters.layer_trainable(plan.nodes[i]->layer())) first = i;
+  // The first of `count` nodes with something to train: below it nobody needs a gradient.
+  std::size_t first_trained(std::size_t count) const {
+    for (std::size_t i = 0; i < count; ++i)
+      if (plan.nodes[i]->has_parameters() && parameters.layer_trainable(plan.nodes[i]->layer())) return i;
+    return count;
+  }
+
+  // From the gradient of node `count - 1`'s output in w.gradients[0]. After each node `ready` is told the layer from
+  // which on all parameters have their gradients.
+  void backward(Workspace& w, const Pass& pass, std::size_t count,
+                const std::function<void(std::size_t layer)>& ready = nullptr) {
+    const std::size_t first = first_trained(count);
     float* gradient = w.gradients[0].f32();
     float* other = w.gradients[1].f32();
     for (std::size_t i = count; i-- > first;) {
       float* written = plan.nodes[i]->backward(pass, w.activations[i], w.activations[i + 1], w.states[i].f32(),
                                                gradient, i == first ? nullptr : other);
       if (written == other) std::swap(gradient, other);
+      if (ready) ready(plan.nodes[i]->layer());
     }
   }
 
@@ -270,6 +280,7 @@ struct Network::Impl {
 
   struct Batch {
     std::int64_t size;
+    std::int64_t mean_over;  // samples of the step, those of other processes included
     const float* inputs;
     ConstTensorView targets;
     const float* weights;  // or null
@@ -286,6 +297,7 @@ struct Network::Impl {
              std::int64_t count) const {
     Batch batch{};
     batch.size = count;
+    batch.mean_over = count;
     batch.inputs = static_cast<const float*>(gather_rows(data.inputs, order, begin, count, w.input));
     const Shape row = data.targets.shape.without_batch();
     reserve_targets(w, data);
@@ -306,13 +318,16 @@ struct Network::Impl {
     return last;
   }
 
-  // Returns the number of nodes up to where the loss is taken from, and what it and the metrics see.
+  // The number of nodes up to where the loss is taken from.
+  std::size_t loss_nodes() const { return plan.nodes.size() - (objective.takes_logits() ? 1 : 0); }
+
+  // Returns that number, and what it and the metrics see.
   std::pair<std::size_t, Objective::Batch> run_forward(Workspace& w, const Batch& batch, bool training) const {
     const std::size_t nodes = plan.nodes.size();
-    const std::size_t last = objective.takes_logits() ? nodes - 1 : nodes;
+    const std::size_t last = loss_nodes();
     const std::size_t run = objective.needs_probabilities() ? nodes : last;
     forward(w, make_pass(batch.size, training), batch.inputs, run);
-    return {last, {batch.size, w.activations[last], w.activations[run], batch.targets, batch.weights}};
+    return {last, {batch.size, batch.mean_over, w.activations[last], w.activations[run], batch.targets, batch.weights}};
   }
 
   static Objective::Scratch scratch_of(const Workspace& w) {
@@ -325,6 +340,165 @@ struct Network::Impl {
     ++iterations;
     parameters.step(context, optimizer, iterations);
     weights_changed();
+  }
+
+  // ---- With other processes ----
+
+  bool in_parallel() const noexcept { return parallel.ranks > 1; }
+
+  // One process's part of an epoch.
+  struct Part {
+    std::int64_t steps = 0;
+    std::int64_t largest = 1;                                               // own samples of a step
+    std::function<std::array<std::int64_t, 3>(std::int64_t step)> samples;  // first and number of the own; of all
+  };
+
+  // All processes tell each other how many samples they have, so that all take the same steps.
+  Part split(std::int64_t samples, std::int64_t size) const {
+    const auto ranks = static_cast<std::size_t>(parallel.ranks);
+    const auto rank = static_cast<std::size_t>(parallel.rank);
+    std::vector<double> counts(2 * ranks, 0.0);
+    counts[rank] = static_cast<double>(samples);
+    counts[ranks + rank] = static_cast<double>(size);
+    parallel.all_reduce_totals(counts.data(), static_cast<std::int64_t>(counts.size()));
+    Part part;
+    if (parallel.sharded) {
+      for (std::size_t i = 0; i < ranks; ++i)
+        part.steps = std::max(part.steps, static_cast<std::int64_t>(std::ceil(counts[i] / counts[ranks + i])));
+      part.largest = std::min(size, samples);
+      part.samples = [counts, ranks, rank](std::int64_t step) {
+        const auto of = [&](std::size_t i) {
+          const double begin = std::min(counts[i], static_cast<double>(step) * counts[ranks + i]);
+          return std::pair{begin, std::min(counts[i] - begin, counts[ranks + i])};
+        };
+        double all = 0.0;
+        for (std::size_t i = 0; i < ranks; ++i) all += of(i).second;
+        const auto [begin, count] = of(rank);
+        return std::array{static_cast<std::int64_t>(begin), static_cast<std::int64_t>(count),
+                          static_cast<std::int64_t>(all)};
+      };
+      return part;
+    }
+    for (std::size_t i = 0; i < ranks; ++i)
+      if (counts[i] != counts[rank] || counts[ranks + i] != counts[ranks + rank])
+        throw ValueError("rank " + std::to_string(rank) + " has " + std::to_string(samples) +
+                         " samples and batch_size " + std::to_string(size) + ", but rank " + std::to_string(i) +
+                         " has " + std::to_string(static_cast<std::int64_t>(counts[i])) + " and " +
+                         std::to_string(static_cast<std::int64_t>(counts[ranks + i])) +
+                         "; give all the same, or say that each has its own part of the data (sharded)");
+    part.steps = (samples + size - 1) / size;
+    part.largest = (std::min(size, samples) + parallel.ranks - 1) / parallel.ranks;
+    part.samples = [this, samples, size](std::int64_t step) {
+      const std::int64_t begin = step * size;
+      const std::int64_t count = std::min(size, samples - begin);
+      const std::int64_t first = count * parallel.rank / parallel.ranks;
+      const std::int64_t last = count * (parallel.rank + 1) / parallel.ranks;
+      return std::array{begin + first, last - first, count};
+    };
+    return part;
+  }
+
+  // A step of which this process has `batch`, or nothing where it is null, of `all` samples.
+  void train_in_parallel(Workspace& w, const Batch* batch, std::int64_t all, Accumulator& totals) {
+    const std::int64_t sums = Accumulator::sum_count(objective.metric_count());
+    float* const numbers = parameters.exchange();
+    std::int64_t unsent = parameters.exchange_size();
+    const auto send_from = [&](std::int64_t begin) {
+      if (begin < unsent) parallel.all_reduce(numbers + begin, unsent - begin);
+      unsent = begin;
+    };
+    Accumulator own(objective.metric_count());
+    const auto prepare_totals = [&](std::int64_t count) {
+      own.write_sums(parameters.exchange_totals());
+      parameters.write_statistics(sums, static_cast<float>(count) / static_cast<float>(all));
+    };
+    if (batch == nullptr) {
+      // The pieces must be those of the others: the same layers, in the same order.
+      prepare_totals(0);
+      parameters.clear_gradients();
+      const std::size_t last = loss_nodes();
+      for (std::size_t i = last; i-- > first_trained(last);) send_ready(plan.nodes[i]->layer(), unsent, send_from);
+    } else {
+      const std::size_t last = run_batch(w, *batch, true, own);
+      prepare_totals(batch->size);
+      backward(w, make_pass(batch->size, true), last, [&](std::size_t layer) { send_ready(layer, unsent, send_from); });
+    }
+    send_from(0);
+    if (parallel.wait) parallel.wait();
+    totals.add_sums(parameters.exchange_totals(), 1);
+    parameters.read_statistics(sums);
+    ++iterations;
+    parameters.step(context, optimizer, iterations);
+    weights_changed();
+  }
+
+  template <typename Send>
+  void send_ready(std::size_t layer, std::int64_t unsent, Send&& send_from) const {
+    const std::int64_t begin = parameters.gradients_from(layer);
+    const auto bytes = (unsent - begin) * static_cast<std::int64_t>(sizeof(float));
+    if (bytes >= parallel.bucket_bytes) send_from(begin);
+  }
+
+  Totals train_epoch_in_parallel(const Dataset& data, const EpochOptions& options) {
+    const Part part = split(check_data(data, options), options.batch_size);
+    if (options.learning_rates != nullptr && options.learning_rate_count >= 0 &&
+        options.learning_rate_count < part.steps)
+      throw ShapeError("learning_rates holds " + std::to_string(options.learning_rate_count) +
+                       " numbers, but the epoch has " + std::to_string(part.steps) + " steps over all ranks");
+    parameters.begin_exchange(Accumulator::sum_count(objective.metric_count()));
+    const Lease lease(*this, part.largest, true);
+    Accumulator totals(objective.metric_count());
+    Stopwatch since_progress;
+    for (std::int64_t step = 0; step < part.steps; ++step) {
+      if (options.learning_rates != nullptr) optimizer.learning_rate = options.learning_rates[step];
+      const auto [begin, count, all] = part.samples(step);
+      if (count > 0) {
+        Batch batch = take(*lease, data, options.order, begin, count);
+        batch.mean_over = all;
+        train_in_parallel(*lease, &batch, all, totals);
+      } else {
+        train_in_parallel(*lease, nullptr, all, totals);
+      }
+      if (!options.progress) continue;
+      if (step + 1 == part.steps || since_progress.seconds() >= options.progress_interval) {
+        options.progress(totals.totals());
+        since_progress.restart();
+      }
+    }
+    return totals.totals();
+  }
+
+  // Each process goes through a part of the data, or its own, and the sums meet at the end.
+  Totals evaluate_in_parallel(const Dataset& data, const EpochOptions& options) const {
+    const std::int64_t samples = check_data(data, options);
+    static_cast<void>(split(samples, options.batch_size));
+    EpochOptions own = options;
+    own.samples = samples;
+    std::int64_t begin = 0;
+    if (!parallel.sharded) {
+      begin = samples * parallel.rank / parallel.ranks;
+      own.samples = samples * (parallel.rank + 1) / parallel.ranks - begin;
+    }
+    const std::int64_t size = std::min(options.batch_size, std::max<std::int64_t>(own.samples, 1));
+    const Lease lease(*this, size, false);
+    Accumulator totals(objective.metric_count());
+    Stopwatch since_progress;
+    for (std::int64_t done = 0; done < own.samples; done += size) {
+      const std::int64_t count = std::min(size, own.samples - done);
+      run_batch(*lease, take(*lease, data, options.order, begin + done, count), false, totals);
+      if (!options.progress || done + count == own.samples) continue;
+      if (since_progress.seconds() >= options.progress_interval) {
+        options.progress(totals.totals());
+        since_progress.restart();
+      }
+    }
+    std::vector<double> sums(static_cast<std::size_t>(Accumulator::sum_count(objective.metric_count())));
+    totals.write_sums(sums.data());
+    parallel.all_reduce_totals(sums.data(), static_cast<std::int64_t>(sums.size()));
+    Accumulator all(objective.metric_count());
+    all.add_sums(sums.data(), (samples + options.batch_size - 1) / options.batch_size);
+    if (options.progress) options.progress(all.totals());
+    return all.totals();
   }
 
   // ---- On another device ----
@@ -347,6 +521,7 @@ struct Network::Impl {
     gathered.weights = data.sample_weights.present() ? w.weights.f32() : nullptr;
     owner.gather(context, epoch.source(), epoch.state(), gathered);
     const Batch batch{count,
+                      count,
                       w.input.f32(),
                       {w.targets.data(), data.targets.dtype, row.with_batch(count), context.device},
                       gathered.weights};
@@ -360,6 +535,9 @@ struct Network::Impl {
 
   // `trained` is this network, or null: nothing is trained.
   Totals run_on_device(const Dataset& data, const EpochOptions& options, Impl* trained) const {
+    if (in_parallel())
+      throw DeviceError("the network is on " + to_string(context.device) +
+                        ", but data-parallel training is of networks on the CPU only");
     const std::lock_guard<std::mutex> lock(device_mutex);
     const bool training = trained != nullptr;
     const std::int64_t samples = check_data(data, options);
@@ -646,6 +824,18 @@ void Network::to(Device device) {
 
 Device Network::device() const noexcept { return impl_->context.device; }
 
+void Network::set_data_parallel(DataParallel parallel) {
+  check::at_least(parallel.ranks, 1, "ranks");
+  check::at_least(parallel.rank, 0, "rank");
+  check::at_least(parallel.bucket_bytes, 1, "bucket_bytes");
+  if (parallel.rank >= parallel.ranks)
+    throw ValueError("rank is " + std::to_string(parallel.rank) + ", but must be below ranks, which is " +
+                     std::to_string(parallel.ranks));
+  if (parallel.ranks > 1 && (!parallel.all_reduce || !parallel.all_reduce_totals))
+    throw ValueError("all_reduce or all_reduce_totals is missing, but several ranks need both");
+  impl_->parallel = std::move(parallel);
+}
+
 Totals Network::train_epoch(const Dataset& data, const EpochOptions& options) {
   if (impl_->device_epoch) return impl_->run_on_device(data, options, impl_.get());
   std::int64_t step = 0;
@@ -658,6 +848,7 @@ Totals Network::train_epoch(const Dataset& data, const EpochOptions& options) {
       if (active) *rate = value;
     }
   } const restore{&impl_->optimizer.learning_rate, own_rate, options.learning_rates != nullptr};
+  if (impl_->in_parallel()) return impl_->train_epoch_in_parallel(data, options);
   return impl_->run_epoch(data, options, true, [&](Workspace& w, const Impl::Batch& batch, Accumulator& totals) {
     if (options.learning_rates != nullptr) set_learning_rate(options.learning_rates[step++]);
     impl_->train(w, batch, totals);
@@ -667,6 +858,7 @@ Totals Network::train_epoch(const Dataset& data, const EpochOptions& options) {
 Totals Network::evaluate(const Dataset& data, const EpochOptions& options) const {
   if (impl_->device_epoch) return impl_->run_on_device(data, options, nullptr);
   impl_->prepare();
+  if (impl_->in_parallel()) return impl_->evaluate_in_parallel(data, options);
   return impl_->run_epoch(data, options, false, [&](Workspace& w, const Impl::Batch& batch, Accumulator& totals) {
     impl_->run_batch(w, batch, false, totals);
   });

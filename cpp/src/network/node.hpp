@@ -22,6 +22,7 @@ struct Pass {
   std::uint64_t iteration = 0;  // counter of dropout
   // On a device: where a step that is replayed finds that counter (from 1); null: `iteration` counts.
   const StepState* state = nullptr;
+  std::uint64_t rank = 0;  // in a data-parallel job
 };
 
 class Node {

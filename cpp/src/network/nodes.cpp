@@ -388,7 +388,9 @@ class DropoutNode final : public Node {
  private:
   void run(const Pass& pass, const float* from, float* to) const {
     // A key of its own for every layer: the golden ratio's 64-bit fraction spreads neighbouring numbers.
-    const std::uint64_t key = seed_.value_or(pass.seed ^ (0x9E3779B97F4A7C15ULL * (layer() + 1)));
+    // Ranks of a data-parallel job, which have different samples, have different masks.
+    const std::uint64_t key =
+        seed_.value_or(pass.seed ^ (0x9E3779B97F4A7C15ULL * (layer() + 1))) ^ (0xD1B54A32D192ED03ULL * pass.rank);
     const std::int64_t size = pass.batch * input_size();
     if (pass.state != nullptr)
       backend(pass.context.device).dropout_at_step(pass.context, rate_, key, pass.state, size, from, to);

@@ -187,7 +187,7 @@ void Objective::evaluate(const Context& context, const Batch& batch, const Scrat
   for (std::int64_t i = 0; i < size; ++i) {
     const float weight = batch.weights == nullptr ? 1.0F : batch.weights[i];
     sum += static_cast<double>(scratch.losses[i]) * static_cast<double>(weight);
-    scratch.gradients[i] = weight / static_cast<float>(size);
+    scratch.gradients[i] = weight / static_cast<float>(batch.mean_over);
   }
   totals.add_batch(size, sum / static_cast<double>(size));
 

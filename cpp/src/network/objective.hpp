@@ -25,6 +25,24 @@ class Accumulator {
   }
   Totals totals() const;
 
+  // The sums as numbers that may be added up over processes, and back.
+  static std::int64_t sum_count(std::size_t metrics) { return 2 + 2 * static_cast<std::int64_t>(metrics); }
+  template <typename T>
+  void write_sums(T* sums) const {
+    *sums++ = static_cast<T>(samples_);
+    *sums++ = static_cast<T>(loss_sum_);
+    for (const double sum : metric_sums_) *sums++ = static_cast<T>(sum);
+    for (const double weight : metric_weights_) *sums++ = static_cast<T>(weight);
+  }
+  template <typename T>
+  void add_sums(const T* sums, std::int64_t batches) {
+    samples_ += static_cast<std::int64_t>(*sums++);
+    batches_ += batches;
+    loss_sum_ += static_cast<double>(*sums++);
+    for (double& sum : metric_sums_) sum += static_cast<double>(*sums++);
+    for (double& weight : metric_weights_) weight += static_cast<double>(*sums++);
+  }
+
  private:
   std::int64_t samples_ = 0;
   std::int64_t batches_ = 0;
@@ -38,6 +56,7 @@ class Objective {
   // One batch after the forward pass.
   struct Batch {
     std::int64_t size = 0;
+    std::int64_t mean_over = 0;          // samples that the gradient is a mean over: those of all processes
     const float* output = nullptr;       // what the loss is taken from
     const float* predictions = nullptr;  // what metrics see
     ConstTensorView targets;

@@ -115,6 +115,35 @@ float* Parameters::slot(std::size_t index, int slot) {
   return slots_[static_cast<std::size_t>(slot)].f32() + offsets_[index];
 }
 
+void Parameters::begin_exchange(std::int64_t totals) {
+  const Shape shape{trained_size_ + totals + values_.shape().size() - trained_size_};
+  if (gradients_.shape() != shape) gradients_ = Tensor(shape);
+  // What nobody writes, such as gradients of frozen layers, is added up as well.
+  std::fill_n(gradients_.f32(), shape.size(), 0.0F);
+}
+
+void Parameters::clear_gradients() { std::fill_n(gradients_.f32(), trained_size_, 0.0F); }
+
+std::int64_t Parameters::gradients_from(std::size_t layer) const {
+  for (std::size_t index = 0; index < count(); ++index)
+    if (trained_[index] && infos_[index].layer >= layer) return offsets_[index];
+  return trained_size_;
+}
+
+void Parameters::write_statistics(std::int64_t totals, float share) {
+  const float* from = values_.f32() + trained_size_;
+  float* to = gradients_.f32() + trained_size_ + totals;
+  for (std::int64_t i = 0; i < values_.shape().size() - trained_size_; ++i) to[i] = share * from[i];
+}
+
+void Parameters::read_statistics(std::int64_t totals) {
+  const float* from = gradients_.f32() + totals;
+  for (std::size_t index = 0; index < count(); ++index)
+    // Those of a frozen layer have not changed.
+    if (!trained_[index] && layer_trainable(infos_[index].layer))
+      std::copy_n(from + offsets_[index], size(index), values_.f32() + offsets_[index]);
+}
+
 void Parameters::step(const Context& context, const OptimizerOptions& options, std::int64_t iteration) {
   const auto update = [&](std::int64_t offset, std::int64_t size, float scale) {
     std::vector<TensorView> slots;

@@ -51,6 +51,21 @@ class Parameters {
   // On the host. Null for a running statistic and a slot that the optimizer has not.
   float* slot(std::size_t index, int slot);
 
+  // ---- Exchange with other processes, on the host ----
+
+  // Makes room behind the gradients for `totals` numbers and the running statistics, and clears all of it.
+  void begin_exchange(std::int64_t totals);
+  // Gradients, totals and statistics, one after the other.
+  float* exchange() { return gradients_.f32(); }
+  std::int64_t exchange_size() const { return gradients_.shape().size(); }
+  float* exchange_totals() { return gradients_.f32() + trained_size_; }
+  void clear_gradients();
+  // Where the gradients of this layer and those after it begin.
+  std::int64_t gradients_from(std::size_t layer) const;
+  // Running statistics to the exchange, `share` of them, and the sums from there.
+  void write_statistics(std::int64_t totals, float share);
+  void read_statistics(std::int64_t totals);
+
   // As step(), with the numbers of the step in the device's memory.
   void step_on_device(const OptimizerOptions& options, const StepState* state);
 

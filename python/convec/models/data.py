@@ -182,6 +182,8 @@ class Passes:
         shuffle: whether the order changes.
         generator: draws the orders; by default the one behind all of convec's random choices.
         start: the sample of the first pass to begin with.
+        rank: where each rank of a process group has samples of its own: an order of its own, out of the same number of
+            draws, so that the ranks' generators stay alike.
     """
 
     def __init__(
@@ -192,7 +194,9 @@ class Passes:
         shuffle: bool,
         generator: np.random.Generator | None = None,
         start: int = 0,
+        rank: int | None = None,
     ) -> None:
+        self._rank = rank
         self._samples = samples
         self._most = samples if steps is None else steps * batch_size
         self._shuffle = shuffle
@@ -206,8 +210,11 @@ class Passes:
 
     def _draw(self) -> None:
         self._state = self._generator.bit_generator.state
-        if self._shuffle:
+        if self._shuffle and self._rank is None:
             self._order = self._generator.permutation(self._samples)
+        elif self._shuffle:
+            seed = [int(self._generator.integers(2**63)), int(self._rank or 0)]
+            self._order = np.random.default_rng(seed).permutation(self._samples)
 
     @property
     def position(self) -> tuple[Any, int]:

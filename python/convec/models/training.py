@@ -8,17 +8,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convec import _core, _device, losses, optimizers, utils
+from convec import _core, _device, distributed, losses, optimizers, utils
 from convec import metrics as metrics_
 from convec._progress import ProgressBar, resolve_verbose
 from convec.callbacks import CallbackList, History
 from convec.models import data
+from convec.models._parallel import Parallel, parallel
 from convec.models.data import Batch
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ class Trainer(ABC):
         self.history: History | None = None
         self._position = _Position()
         self._resumed: _Position | None = None
+        self._restored_epoch: int | None = None
+        self._ranks = Parallel(None, False)
+        self._by_step = False
 
     @abstractmethod
     def _prepare_inputs(self, x: Any, name: str = "x") -> Array:
@@ -383,8 +387,15 @@ class Trainer(ABC):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int | Sequence[int] = 1,
+        sharded: bool = False,
     ) -> History:
         """Trains for some epochs.
+
+        After :func:`convec.distributed.init_process_group` all ranks call it, and train one model together: rank 0's
+        weights, optimizer and random generator are everyone's at first; ``batch_size`` counts the samples of all ranks;
+        loss, metrics and validation are over all of them; only rank 0 shows progress and writes the files of convec's
+        callbacks. The weights are those of one process with the same batches, up to rounding, but for two layers:
+        BatchNormalization takes mean and variance of each rank's own samples, and Dropout's masks differ by rank.
 
         Args:
             x: images (n, ...) of any number type, or something that yields batches (x, y[, sample_weight]).
@@ -404,6 +415,9 @@ class Trainer(ABC):
             validation_steps: batches to end a validation after.
             validation_batch_size: by default ``batch_size``.
             validation_freq: validate every so many epochs, or after these epochs (counted from 1).
+            sharded: within a process group, whether each rank was given its own part of the data (validation data too),
+                of about the same length. By default all are given the same data, and each takes its part of every
+                batch.
 
         Returns:
             History, whose ``history`` holds a list for each number.
@@ -439,53 +453,67 @@ class Trainer(ABC):
         if validation_batch_size is not None:
             validation_size = _positive(validation_batch_size, "validation_batch_size")
         due = _due_epochs(validation_freq)
-        count = _steps(source, size, steps)
-        generator, start, done = self._resume(initial_epoch)
-        passes = None
-        if isinstance(source, Batch):
-            passes = data.Passes(len(source), size, steps, bool(shuffle), generator, start)
-        called = CallbackList(callbacks, model=self, params={"epochs": last, "steps": count, "verbose": level})
-        self.stop_training = False
-        called.on_train_begin()
-        resident = self._resident(source) if isinstance(source, Batch) and not self._python_metrics() else None
-        logs: Logs = {}
-        warned = False
-        for epoch in range(initial_epoch, last):
-            if epoch > initial_epoch and isinstance(source, data.Batches) and source.ended:
-                _warn(f"x has no more batches after {epoch} of {last} epochs: training ends here")
-                break
-            self._begin_epoch(epoch, passes, done)
-            called.on_epoch_begin(epoch)
-            if level and last > 1:
-                print(f"Epoch {epoch + 1}/{last}")
-            bar = ProgressBar(count, verbose=level)
-            with _open_line(bar):
-                if isinstance(source, data.Batches):
-                    self._start_epoch()
-                    logs = self._train_batches(source.epoch(steps), class_weight, called, bar, done)
-                else:
-                    assert passes is not None
-                    logs = self._train_epoch(source, size, *passes.epoch(), called, bar, done, resident)
-                if steps is not None and self._steps_done < steps and not self.stop_training:
-                    _warn(f"the data ended after {self._steps_done} of the {steps} steps of epoch {epoch + 1}")
-                if not (warned or math.isfinite(logs.get("loss", 0.0))):
-                    warned = True
-                    self._warn_of_nan(source, logs["loss"], size)
-                if validation is not None and due(epoch + 1):
-                    if isinstance(validation, data.Batches) and validation.ended:
-                        _warn(f"validation_data has no more batches in epoch {epoch + 1}: validation ends here")
-                        validation = None
+        if distributed.get_world_size() > 1 and self._network is None:
+            raise ValueError(
+                "the model is not built, which ranks of a process group need before: give it an input shape"
+            )
+        with self._together(sharded) as ranks:
+            size = ranks.own_batch_size(size)
+            validation_size = ranks.own_batch_size(validation_size)
+            count = _steps(source, size, steps)
+            if ranks.sharded and count is not None:
+                count = ranks.most(count)
+            level = level if ranks.rank == 0 else 0
+            called = CallbackList(callbacks, model=self, params={"epochs": last, "steps": count, "verbose": level})
+            self._by_step = ranks.any(called.wants_batches)
+            self.stop_training = False
+            called.on_train_begin()
+            initial_epoch = self._share_state(initial_epoch)
+            generator, start, done = self._resume(initial_epoch)
+            passes = None
+            if isinstance(source, Batch):
+                own = ranks.rank if ranks.sharded else None
+                passes = data.Passes(len(source), size, steps, bool(shuffle), generator, start, own)
+            resident = self._resident(source) if isinstance(source, Batch) and not self._python_metrics() else None
+            logs: Logs = {}
+            warned = False
+            for epoch in range(initial_epoch, last):
+                if epoch > initial_epoch and isinstance(source, data.Batches) and source.ended:
+                    _warn(f"x has no more batches after {epoch} of {last} epochs: training ends here")
+                    break
+                self._begin_epoch(epoch, passes, done)
+                called.on_epoch_begin(epoch)
+                self._share_learning_rate()
+                if level and last > 1:
+                    print(f"Epoch {epoch + 1}/{last}")
+                bar = ProgressBar(count, verbose=level)
+                with _open_line(bar):
+                    if isinstance(source, data.Batches):
+                        self._start_epoch()
+                        logs = self._train_batches(source.epoch(steps), class_weight, called, bar, done)
                     else:
-                        found = self._evaluate(validation, validation_size, validation_steps, called, None)
-                        logs |= {f"val_{name}": value for name, value in found.items()}
-                done = 0
-                self._begin_epoch(epoch + 1, passes)
-                # Callbacks first: what they add to the epoch's numbers is shown.
-                called.on_epoch_end(epoch, logs)
-                bar.finish(self._steps_done, logs)
-            if self.stop_training:
-                break
-        called.on_train_end(logs)
+                        assert passes is not None
+                        logs = self._train_epoch(source, size, *passes.epoch(), called, bar, done, resident)
+                    if steps is not None and self._steps_done < steps and not self.stop_training:
+                        _warn(f"the data ended after {self._steps_done} of the {steps} steps of epoch {epoch + 1}")
+                    if not (warned or math.isfinite(logs.get("loss", 0.0))):
+                        warned = True
+                        self._warn_of_nan(source, logs["loss"], size)
+                    if validation is not None and due(epoch + 1):
+                        if isinstance(validation, data.Batches) and validation.ended:
+                            _warn(f"validation_data has no more batches in epoch {epoch + 1}: validation ends here")
+                            validation = None
+                        else:
+                            found = self._evaluate(validation, validation_size, validation_steps, called, None)
+                            logs |= {f"val_{name}": value for name, value in found.items()}
+                    done = 0
+                    self._begin_epoch(epoch + 1, passes)
+                    # Callbacks first: what they add to the epoch's numbers is shown.
+                    called.on_epoch_end(epoch, logs)
+                    bar.finish(self._steps_done, logs)
+                if self._agree_to_stop():
+                    break
+            called.on_train_end(logs)
         self.history = called.history
         return called.history
 
@@ -503,6 +531,67 @@ class Trainer(ABC):
             _device.DeviceArray.of(source.y, int(index)),
             None if weight is None else _device.DeviceArray.of(weight, int(index)),
         )
+
+    @contextmanager
+    def _together(self, sharded: bool) -> Iterator[Parallel]:
+        """Lets the network train with the other ranks of the process group, where there is one."""
+        if distributed.get_world_size() == 1:
+            yield self._ranks
+            return
+        if sharded and self._python_metrics():
+            raise ValueError("a metric is a Python function, which needs all of a batch, but the data are sharded")
+        with parallel(self._built(), sharded) as self._ranks:
+            try:
+                yield self._ranks
+            finally:
+                self._ranks = Parallel(None, False)
+
+    def _share_state(self, initial_epoch: int) -> int:
+        """Takes over what rank 0 begins with, which a callback may have restored; returns its first epoch."""
+        restored, self._restored_epoch = self._restored_epoch, None
+        first = initial_epoch if restored is None else restored
+        if self._ranks.ranks == 1:
+            return first
+        resumed = None if self._resumed is None else asdict(self._resumed)
+        first, resumed = self._ranks.share(self._built(), [first, resumed])
+        self._resumed = None if resumed is None else _Position(**resumed)
+        return int(first)
+
+    def _share_learning_rate(self) -> None:
+        """Takes over rank 0's learning rate, which a callback may have set."""
+        if self._ranks.ranks > 1 and self._optimizer is not None and self._optimizer.schedule is None:
+            network = self._built()
+            network.learning_rate = self._ranks.learning_rate(network.learning_rate)
+
+    def _agree_to_stop(self) -> bool:
+        """Whether training stops: on all ranks where a callback of one says so."""
+        self.stop_training = self._ranks.any(self.stop_training)
+        return self.stop_training
+
+    def restore_training(self, filepath: str | os.PathLike[str]) -> None:
+        """Goes back to a whole model in a file: weights, optimizer and the place within training.
+
+        The next ``fit`` goes on from there, whatever its ``initial_epoch``; given the same data and arguments, the
+        weights at the end are those of a run that was never interrupted.
+
+        Raises:
+            OSError, ValueError: the file cannot be read, or holds another model; nothing has changed then.
+        """
+        from convec.saving import load_model
+
+        saved = load_model(filepath)
+        network, other = self._built(), saved._built()
+        forms = [[(info["name"], tuple(info["shape"])) for info in one.parameters()] for one in (network, other)]
+        if forms[0] != forms[1]:
+            raise ValueError(f"{os.fspath(filepath)!r} holds a model of other layers than {self.name!r}")
+        if saved.optimizer_slot_counts() != self.optimizer_slot_counts():
+            raise ValueError(f"{os.fspath(filepath)!r} holds a model with another optimizer than {self.name!r}")
+        for index in range(len(forms[0])):
+            network.set_parameter(index, other.get_parameter(index))
+        self.set_optimizer_state(other.iterations, saved.optimizer_slots(), other.learning_rate)
+        self.set_dropout_seed(other.seed)
+        self.set_position(saved.get_position())
+        self._restored_epoch = saved.initial_epoch
 
     def _begin_epoch(self, epoch: int, passes: data.Passes | None, done: int = 0) -> None:
         """Notes where training stands, before anything of the epoch is drawn; ``done`` of its steps are done."""
@@ -543,7 +632,7 @@ class Trainer(ABC):
             if order is None:
                 source = source.part(rows)
             arrays = (source.x, source.y, source.sample_weight)
-        total = done + math.ceil((rows.stop - rows.start) / size)
+        total = done + self._ranks.most(math.ceil((rows.stop - rows.start) / size))
         rates = None
         if self._optimizer is not None and self._optimizer.schedule is not None:
             first = self._optimizer.iterations
@@ -552,16 +641,16 @@ class Trainer(ABC):
         def progress(totals: dict[str, Any]) -> None:
             self._steps_done = done + totals["batches"]
             logs = self._logs(totals)
-            if called.wants_batches:
+            if self._by_step:
                 called.on_train_batch_end(self._steps_done - 1, logs)
-                if self.stop_training and self._steps_done < total:
+                if self._agree_to_stop() and self._steps_done < total:
                     self._stopped = logs
                     raise _StopEpoch
                 if self._steps_done < total:
                     called.on_train_batch_begin(self._steps_done)
             bar.update(self._steps_done, logs)
 
-        if called.wants_batches:
+        if self._by_step:
             called.on_train_batch_begin(done)
         try:
             totals = self._built().train_epoch(
@@ -570,7 +659,7 @@ class Trainer(ABC):
                 order=order,
                 learning_rates=rates,
                 progress=progress,
-                progress_interval=0.0 if called.wants_batches else 0.05,
+                progress_interval=0.0 if self._by_step else 0.05,
             )
         except _StopEpoch:
             return self._stopped
@@ -591,6 +680,8 @@ class Trainer(ABC):
                 self._steps_done = step + 1
                 continue
             batch = self._batch_of(parts, class_weight)
+            if not self._ranks.all(True):
+                break  # another rank has no more batches
             if called.wants_batches:
                 called.on_train_batch_begin(step)
             self._follow(batch)
@@ -603,8 +694,10 @@ class Trainer(ABC):
             if called.wants_batches:
                 called.on_train_batch_end(step, logs)
             bar.update(self._steps_done, logs)
-            if self.stop_training:
+            if self._agree_to_stop():
                 break
+        else:
+            self._ranks.all(False)
         if not logs and not done:
             raise ValueError("x yielded no batch, but an epoch needs at least one")
         return logs
