@@ -111,7 +111,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--rank-of", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=0, help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--quick", action="store_true", help="one round")
+    # run.py passes on what other benchmarks take.
+    arguments, _ = parser.parse_known_args(argv)
     if arguments.rank_of:
         found = CASES[arguments.rank_of](arguments.repeats)
         if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
@@ -122,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.case not in (None, case):
             continue
         rows = figures.setdefault(case, {})
-        for _ in range(arguments.rounds):
+        for _ in range(1 if arguments.quick else arguments.rounds):
             for ranks in (arguments.ranks,) if case == "all_reduce" else (1, arguments.ranks):
                 for name, value in job(case, ranks, repeats).items():
                     rows.setdefault(name, []).append(value)

@@ -9,7 +9,7 @@ import argparse
 import importlib
 import pathlib
 
-BENCHMARKS = ("cnn", "ops", "corpus", "word2vec", "vectors", "import")
+BENCHMARKS = ("cnn", "ops", "corpus", "word2vec", "vectors", "import", "distributed")
 
 
 def main() -> None:

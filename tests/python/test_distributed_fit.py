@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -282,3 +283,16 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     output = ranks.run(2, RESUME, str(tmp_path / "two.npz"), str(backup), "epoch", "slow")
     assert "epoch 0" not in output
     assert "epoch 5" in output
+
+
+def test_the_example(tmp_path: Path) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "train_several_ranks.py"
+    program = (
+        f"import os, runpy, sys; os.chdir({str(tmp_path)!r}); runpy.run_path({str(example)!r}, run_name='__main__')"
+    )
+    output = ranks.run(2, program, "2")
+    assert output.count("Epoch 2/2") == 1
+    found = re.search(r"2 ranks: test loss .*, accuracy (.*)", output)
+    assert found is not None
+    assert float(found[1]) > 0.6
+    assert (tmp_path / "several_ranks.safetensors").exists()
