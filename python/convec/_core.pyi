@@ -73,6 +73,10 @@ class Network:
         """
         Predictions for every sample.
         """
+    def set_data_parallel(self, *, rank: int = 0, ranks: int = 1, all_reduce: typing.Any = None, wait: typing.Any = None, all_reduce_totals: typing.Any = None, bucket_bytes: int = 4194304, sharded: bool = False) -> None:
+        """
+        Trains and evaluates together with other processes: all_reduce(array) begins to add up a float32 array over them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once.
+        """
     def set_optimizer_slots(self, index: int, arrays: collections.abc.Sequence[typing.Any]) -> None:
         """
         Overwrites that state.
