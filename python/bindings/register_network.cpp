@@ -303,17 +303,17 @@ void set_data_parallel(Network& network, std::int64_t rank, std::int64_t ranks, 
   parallel.ranks = ranks;
   if (!all_reduce.is_none())
     parallel.all_reduce = [all_reduce](float* values, std::int64_t count) {
-      const py::gil_scoped_acquire acquire;
+      const AcquireGil acquire;
       all_reduce(borrow(values, count));
     };
   if (!wait.is_none())
     parallel.wait = [wait] {
-      const py::gil_scoped_acquire acquire;
+      const AcquireGil acquire;
       wait();
     };
   if (!all_reduce_totals.is_none())
     parallel.all_reduce_totals = [all_reduce_totals](double* values, std::int64_t count) {
-      const py::gil_scoped_acquire acquire;
+      const AcquireGil acquire;
       all_reduce_totals(borrow(values, count));
     };
   parallel.bucket_bytes = bucket_bytes;
