@@ -297,7 +297,7 @@ TEST(ranks_train_as_one) {
   EpochOptions options = batches(19);  // the last batch is one sample, which one rank has
   const Totals expected = alone.train_epoch(data.dataset(), options);
   const Totals judged = alone.evaluate(data.dataset(), options);
-  for (const std::int64_t bucket : {std::int64_t{1} << 22, std::int64_t{64}}) {
+  for (const std::int64_t bucket : {std::int64_t{4'194'304}, std::int64_t{64}}) {
     Job job(3);
     std::vector<Network> networks;
     for (int rank = 0; rank < 3; ++rank) networks.push_back(plain());

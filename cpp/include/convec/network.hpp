@@ -166,7 +166,7 @@ struct DataParallel {
   std::function<void(double* values, std::int64_t count)> all_reduce_totals;
   /// The gradients go out, last layers first, in pieces of at least so many bytes while the backward pass goes on;
   /// those of a smaller network as one.
-  std::int64_t bucket_bytes = std::int64_t{4} << 20;
+  std::int64_t bucket_bytes = 4'194'304;
   /// False: all ranks have the same data and order, and each takes its part of every batch, which may be none.
   /// True: each rank has its own part of the data, and the batch size counts its own samples; an epoch ends with the
   /// longest part.
