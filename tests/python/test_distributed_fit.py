@@ -177,7 +177,7 @@ print("fine")
 
 
 def test_gradients_in_pieces_are_the_same() -> None:
-    assert ranks.run(2, BUCKETS).split() == ["fine", "fine"]
+    assert ranks.run(2, BUCKETS).count("fine") == 2
 
 
 WRONG = (
