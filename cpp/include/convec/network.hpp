@@ -155,7 +155,7 @@ struct EpochOptions {
 /// Batch normalisation takes the mean and variance of each rank's own samples, and the running statistics are the
 /// ranks' mean, weighted by samples. Dropout's masks differ between ranks.
 struct DataParallel {
-  std::int64_t rank = 0;
+  std::int64_t rank = 0;   ///< number of this process, from 0
   std::int64_t ranks = 1;  ///< 1: nothing is exchanged
   /// Adds up numbers over the ranks, in place; all ranks get the same bits. May return before it is done: the numbers
   /// are not touched until `wait`. What it throws reaches the caller of the epoch.
