@@ -532,7 +532,8 @@ def test_intersect_reads_piece_by_piece(
     binary: bool, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a word that occurs twice the last counts; a file whose end is bad changes nothing."""
-    monkeypatch.setattr(_word2vec_format, "_BLOCK", 100)
+    for size in ("_BLOCK", "_PIECE"):
+        monkeypatch.setattr(_word2vec_format, size, 100)
     words = [f"w{number}" for number in range(200)]
     values = np.arange(400, dtype=np.float32).reshape(200, 2)
     path = tmp_path / f"v{suffix}"
