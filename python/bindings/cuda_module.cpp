@@ -5,6 +5,7 @@
 
 #include "cuda_backend.hpp"
 #include "cuda_word2vec.hpp"
+#include "gil.hpp"
 
 namespace py = pybind11;
 
@@ -50,5 +51,6 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
   module.def(
       "backend", [] { return py::capsule(&convec::cuda::the_backend(), "convec.Backend"); },
       "The backend, for convec._core.set_cuda_backend.");
+  convec::python::watch_for_exit();
   convec::python::register_cuda_word2vec(module);
 }

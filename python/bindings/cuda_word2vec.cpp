@@ -10,6 +10,7 @@
 #include <convec/error.hpp>
 #include <convec/word2vec.hpp>
 
+#include "gil.hpp"
 #include "word2vec.hpp"
 
 namespace convec::python {
@@ -61,13 +62,13 @@ py::dict train(std::int64_t position, std::int64_t epoch, std::int64_t words_don
   training.deterministic = deterministic;
   training.progress_interval = progress_interval;
   training.progress = [&](std::int64_t done, float rate) {
-    const py::gil_scoped_acquire acquire;
+    const AcquireGil acquire;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (!progress.is_none()) progress(done, rate);
   };
   Word2VecResult result;
   {
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     result = run(training);
   }
   py::dict values;
@@ -85,7 +86,7 @@ void register_cuda_word2vec(py::module_& module) {
       .def(py::init([](const Word2VecOnDevice& tables, const py::array& tokens) {
              const std::int32_t* data = data_of(checked(tokens));
              const auto size = static_cast<std::int64_t>(tokens.size());
-             const py::gil_scoped_release release;
+             const ReleaseGil release;
              return std::make_unique<Word2VecIds>(tables, data, size);
            }),
            py::arg("tables"), py::arg("tokens"), py::keep_alive<1, 3>())
@@ -102,9 +103,9 @@ void register_cuda_word2vec(py::module_& module) {
            py::arg("concurrency") = 0, py::arg("resident_bytes") = -1, py::arg("piece_tokens") = 0,
            py::keep_alive<1, 2>())
       .def_property_readonly("concurrency", &Word2VecOnDevice::concurrency, "Stretches of text in work at once.")
-      .def("upload", &Word2VecOnDevice::upload, py::call_guard<py::gil_scoped_release>(),
+      .def("upload", &Word2VecOnDevice::upload, py::call_guard<ReleaseGil>(),
            "Copies the model's tables to the device.")
-      .def("download", &Word2VecOnDevice::download, py::call_guard<py::gil_scoped_release>(),
+      .def("download", &Word2VecOnDevice::download, py::call_guard<ReleaseGil>(),
            "Copies the tables back into the model, which stays as it is where that fails.")
       .def(
           "train",

@@ -149,5 +149,6 @@ def test_kernels_are_in_the_table(path: Path) -> None:
 
 def test_bindings_give_the_lock_up_by_their_own_guards() -> None:
     """pybind11's end the program where the interpreter ends meanwhile: see gil.hpp."""
-    source = read_all(ROOT / "python" / "bindings", "register_*.cpp")
+    bindings = ROOT / "python" / "bindings"
+    source = read_all(bindings, "register_*.cpp") + read_all(bindings, "cuda_*.cpp")
     assert not re.findall(r"gil_scoped_\w+|PyGILState_Ensure|PyEval_SaveThread", source)

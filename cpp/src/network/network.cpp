@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <string>
 #include <tuple>
@@ -761,7 +762,7 @@ void Network::set_learning_rate(float learning_rate) {
 std::int64_t Network::iterations() const noexcept { return impl_->iterations; }
 
 void Network::set_iterations(std::int64_t iterations) {
-  constexpr std::int64_t most = std::int64_t{1} << 62U;  // steps are added to it
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max() / 2;  // steps are added to it
   if (iterations < 0 || iterations > most)
     throw ValueError("iterations is " + std::to_string(iterations) + ", but must be between 0 and " +
                      std::to_string(most));

@@ -55,6 +55,7 @@ bool Parameters::layer_trainable(std::size_t layer) const {
 void Parameters::allocate_slots(int slots) {
   pull();
   std::vector<Tensor> made;  // where there is no memory, what was there stays
+  made.reserve(static_cast<std::size_t>(slots));
   for (int slot = 0; slot < slots; ++slot) made.emplace_back(Shape{trained_size_});
   slots_ = std::move(made);
   if (!on_device()) return;
@@ -63,6 +64,7 @@ void Parameters::allocate_slots(int slots) {
 
 void Parameters::make_device_slots() {
   device_slots_.clear();
+  device_slots_.reserve(slots_.size());
   for (const Tensor& slot : slots_) device_slots_.emplace_back(context_.device, slot.shape());
 }
 
