@@ -82,7 +82,9 @@ py::dict train(std::int64_t position, std::int64_t epoch, std::int64_t words_don
 void register_cuda_word2vec(py::module_& module) {
   // Its Word2VecTrainer is this module's too.
   py::module_::import("convec._core");
-  py::class_<Word2VecIds>(module, "Word2VecIds", "Word numbers for several epochs, in device memory where they fit.")
+  // Local: a test may load this module and the emulated one.
+  py::class_<Word2VecIds>(module, "Word2VecIds", py::module_local(),
+                          "Word numbers for several epochs, in device memory where they fit.")
       .def(py::init([](const Word2VecOnDevice& tables, const py::array& tokens) {
              const std::int32_t* data = data_of(checked(tokens));
              const auto size = static_cast<std::int64_t>(tokens.size());
@@ -92,7 +94,7 @@ void register_cuda_word2vec(py::module_& module) {
            py::arg("tables"), py::arg("tokens"), py::keep_alive<1, 3>())
       .def_property_readonly("resident", &Word2VecIds::resident, "Whether they are in device memory.")
       .def("__len__", [](const Word2VecIds& ids) { return static_cast<std::size_t>(ids.size()); });
-  py::class_<Word2VecOnDevice>(module, "Word2VecTables",
+  py::class_<Word2VecOnDevice>(module, "Word2VecTables", py::module_local(),
                                "The tables of a convec._core.Word2VecTrainer on a CUDA device.")
       .def(py::init([](Word2Vec& model, int device, const std::string& tables, int concurrency,
                        std::int64_t resident_bytes, std::int64_t piece_tokens) {
