@@ -1,9 +1,11 @@
-"""Several processes: all-reduce against bare mpi4py, and training of the seed model by 1 and by 2 ranks.
+"""Several processes: all-reduce against bare mpi4py; the seed model and word vectors trained by 1 and by 2 ranks.
 
     python benchmarks/bench_distributed.py --json distributed.json
     python benchmarks/bench_distributed.py --case all_reduce --ranks 2
+    python benchmarks/bench_distributed.py --case word2vec --corpus text.txt
 
-Every case is a job of its own under mpiexec, one thread a rank. Rounds alternate between what is compared.
+Every case is a job of its own under mpiexec, one thread a rank. Rounds alternate between what is compared. Jobs of one
+rank that run at the same time show what the machine itself leaves of two processors.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ GRADIENTS = 93_322  # floats: the seed model's weights, 373 KB
 BATCH = 256
 
 
-def all_reduce(repeats: int) -> dict[str, float]:
+def all_reduce(repeats: int, corpus: str) -> dict[str, float]:
     """Median microseconds of an all-reduce of the seed model's gradients by mpi4py alone and by convec."""
     import convec.distributed as dist
     from mpi4py import MPI
@@ -53,7 +55,7 @@ def all_reduce(repeats: int) -> dict[str, float]:
     return {name: statistics.median(found) * 1e6 for name, found in times.items()}
 
 
-def cnn(epochs: int) -> dict[str, float]:
+def cnn(epochs: int, corpus: str) -> dict[str, float]:
     """Best images a second of the seed model at a global batch of 256, an epoch of 12,288 images."""
     import convec.distributed as dist
     from convec.layers import Conv2D, Dense, Flatten, Input, MaxPooling2D
@@ -89,51 +91,86 @@ def cnn(epochs: int) -> dict[str, float]:
     return {name: max(rates)}
 
 
-CASES = {"all_reduce": all_reduce, "cnn": cnn}
+def word2vec(epochs: int, corpus: str) -> dict[str, float]:
+    """Millions of words a second of skip-gram, 100 dimensions, on a text file or else the text in the package."""
+    import convec.distributed as dist
+    from convec import datasets
+    from convec.models import Word2Vec
+
+    dist.init_process_group("mpi")
+    settings = {"vector_size": 100, "sg": 1, "min_count": 5, "workers": 1, "seed": 1, "epochs": epochs}
+    source = {"corpus_file": corpus} if corpus else {"sentences": datasets.load_text_sample()}
+    model = Word2Vec(**source, **settings, progress=False)
+    name = f"{dist.get_world_size()} ranks"
+    dist.destroy_process_group()
+    return {name: epochs * model.corpus_total_words / model.total_train_time / 1e6}
 
 
-def job(case: str, ranks: int, repeats: int) -> dict[str, float]:
-    """Runs a case under mpiexec. Raises CalledProcessError."""
+CASES: dict[str, tuple[Callable[[int, str], dict[str, float]], int, str]] = {
+    "all_reduce": (all_reduce, 400, "us"),
+    "cnn": (cnn, 3, "images/s"),
+    "word2vec": (word2vec, 2, "M words/s"),
+}
+
+
+def start(case: str, ranks: int, corpus: str) -> subprocess.Popen[str]:
+    """A case under mpiexec."""
     mpiexec = Path(sys.executable).parent / "mpiexec"
     command = [str(mpiexec) if mpiexec.exists() else "mpiexec", "-n", str(ranks), sys.executable, __file__]
-    done = subprocess.run(
-        [*command, "--rank-of", case, "--repeats", str(repeats)],
-        check=True, capture_output=True, text=True, env={**os.environ, "CONVEC_NUM_THREADS": "1"},
+    return subprocess.Popen(
+        [*command, "--rank-of", case, "--corpus", corpus],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "CONVEC_NUM_THREADS": "1"},
     )  # fmt: skip
-    return dict(json.loads(done.stdout))
+
+
+def result(job: subprocess.Popen[str]) -> dict[str, float]:
+    """What a job found. Raises CalledProcessError where it failed."""
+    output, _ = job.communicate()
+    if job.returncode != 0:
+        raise subprocess.CalledProcessError(job.returncode, job.args)
+    return dict(json.loads(output))
+
+
+def measure(case: str, ranks: int, corpus: str) -> dict[str, float]:
+    """One round of a case."""
+    if case == "all_reduce":
+        return result(start(case, ranks, corpus))
+    found = {**result(start(case, 1, corpus)), **result(start(case, ranks, corpus))}
+    jobs = [start(case, 1, corpus) for _ in range(ranks)]
+    found[f"{ranks} jobs of one rank at once"] = sum(sum(result(job).values()) for job in jobs)
+    return found
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Several processes, by MPI.")
     parser.add_argument("--case", choices=CASES, help="one case only")
+    parser.add_argument("--corpus", metavar="FILE", default="", help="text of word2vec (default: that in the package)")
     parser.add_argument("--ranks", type=int, default=2, help="ranks beside one (2)")
     parser.add_argument("--rounds", type=int, default=3, help="jobs of each kind, in turns (3)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--rank-of", choices=CASES, help=argparse.SUPPRESS)
-    parser.add_argument("--repeats", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="one round")
     # run.py passes on what other benchmarks take.
     arguments, _ = parser.parse_known_args(argv)
     if arguments.rank_of:
-        found = CASES[arguments.rank_of](arguments.repeats)
+        run, repeats, _ = CASES[arguments.rank_of]
+        found = run(repeats, arguments.corpus)
         if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
             print(json.dumps(found))
         return
     figures: dict[str, dict[str, list[float]]] = {}
-    for case, repeats in (("all_reduce", 400), ("cnn", 3)):
+    for case, (_, _, unit) in CASES.items():
         if arguments.case not in (None, case):
             continue
         rows = figures.setdefault(case, {})
         for _ in range(1 if arguments.quick else arguments.rounds):
-            for ranks in (arguments.ranks,) if case == "all_reduce" else (1, arguments.ranks):
-                for name, value in job(case, ranks, repeats).items():
-                    rows.setdefault(name, []).append(value)
-        unit = "us" if case == "all_reduce" else "images/s"
+            for name, value in measure(case, arguments.ranks, arguments.corpus).items():
+                rows.setdefault(name, []).append(value)
         medians = {name: statistics.median(values) for name, values in rows.items()}
+        first = next(iter(medians.values()))
         for name, value in medians.items():
-            print(f"{case:12} {name:32} {value:10,.1f} {unit}  ({', '.join(f'{one:,.1f}' for one in rows[name])})")
-        first, last = list(medians.values())
-        print(f"{case:12} {last / first:.2f} times")
+            runs = ", ".join(f"{one:,.1f}" for one in rows[name])
+            print(f"{case:12} {name:32} {value:10,.1f} {unit:9} {value / first:5.2f} times  ({runs})")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=1))
 
