@@ -152,6 +152,18 @@ TEST(conv2d_strides_dilation_groups_and_explicit_padding) {
   check_conv2d({2, 8, 7, 4}, {3, 2, 2, 6}, options, 2, 1);
 }
 
+// Its rows would not fit into any memory with the padding beside them.
+TEST(conv2d_dilated_far_beyond_the_image) {
+  constexpr int64_t far = 2147483647;
+  Conv2dOptions options;
+  options.padding = Padding::same();
+  options.dilation = {far, far};
+  check_conv2d({2, 4, 5, 2}, {3, 3, 2, 7}, options, far, far);
+  options.strides = {2, 3};
+  options.dilation = {1, far};
+  check_conv2d({2, 5, 7, 2}, {3, 3, 2, 7}, options, 1, far);
+}
+
 TEST(conv2d_fuses_relu) {
   const Tensor x = random({1, 5, 5, 2}, 5);
   const Tensor w = random({3, 3, 2, 4}, 6);

@@ -43,12 +43,23 @@ struct Axis {
   int64_t phase_count;
 };
 
+// Without the taps that lie outside the input for every output position: the border of zeros that a row is copied with
+// goes as far as the taps do, and the dilation may be anything.
+Phase reaching(const Phase& phase, int64_t in_extent, int64_t in_step) {
+  const int64_t last = (phase.count - 1) * in_step;
+  const Tap* begin = phase.taps;
+  const Tap* end = phase.taps + phase.tap_count;
+  while (begin < end && begin->offset + last < 0) ++begin;
+  while (begin < end && end[-1].offset >= in_extent) --end;
+  return {phase.start, phase.count, begin, end - begin};
+}
+
 Axis forward_axis(Scratch& scratch, int64_t in, int64_t out, int64_t taps, int64_t stride, int64_t dilation,
                   int64_t pad) {
   Tap* list = scratch.take<Tap>(taps);
   for (int64_t t = 0; t < taps; ++t) list[t] = {t, t * dilation - pad};
   Phase* phase = scratch.take<Phase>(1);
-  *phase = {0, out, list, taps};
+  *phase = reaching({0, out, list, taps}, in, stride);
   return {in, stride, 1, phase, 1};
 }
 
@@ -63,7 +74,7 @@ Axis backward_axis(Scratch& scratch, int64_t in, int64_t out, int64_t taps, int6
     // Falling filter index: rising offset.
     for (int64_t t = taps - 1; t >= 0; --t)
       if ((start + pad - t * dilation) % stride == 0) list[count++] = {t, (start + pad - t * dilation) / stride};
-    phases[start] = {start, (out - start + stride - 1) / stride, list, count};
+    phases[start] = reaching({start, (out - start + stride - 1) / stride, list, count}, in, 1);
   }
   return {in, 1, stride, phases, phase_count};
 }
