@@ -8,6 +8,15 @@
 
 #include "emulation.hpp"
 
+// GCC and Clang say it in ways of their own.
+#if defined(__SANITIZE_ADDRESS__)
+#define CONVEC_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CONVEC_ADDRESS_SANITIZER 1
+#endif
+#endif
+
 namespace convec::emulation {
 
 // Returns what went wrong, or an empty string. Threads of a failed block are abandoned where they were.

@@ -18,13 +18,6 @@
 #include "block.hpp"
 #include "emulation.hpp"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define CONVEC_ADDRESS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CONVEC_ADDRESS_SANITIZER 1
-#endif
-#endif
 #if defined(CONVEC_ADDRESS_SANITIZER)
 #include <sanitizer/asan_interface.h>
 #endif

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -12,6 +13,7 @@
 
 #include "gil.hpp"
 #include "word2vec.hpp"
+#include "word2vec_training.hpp"
 
 namespace convec::python {
 
@@ -61,20 +63,7 @@ py::dict train(std::int64_t position, std::int64_t epoch, std::int64_t words_don
   training.compute_loss = compute_loss;
   training.deterministic = deterministic;
   training.progress_interval = progress_interval;
-  training.progress = [&](std::int64_t done, float rate) {
-    const AcquireGil acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (!progress.is_none()) progress(done, rate);
-  };
-  Word2VecResult result;
-  {
-    const ReleaseGil release;
-    result = run(training);
-  }
-  py::dict values;
-  values["trained_words"] = result.trained_words;
-  values["loss"] = result.loss;
-  return values;
+  return train_word2vec(std::move(training), progress, run);
 }
 
 }  // namespace

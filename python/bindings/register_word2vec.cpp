@@ -1,6 +1,7 @@
 // The trainer of Word2Vec.
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <pybind11/numpy.h>
@@ -12,6 +13,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
+#include "word2vec_training.hpp"
 
 namespace convec::python {
 
@@ -74,20 +76,9 @@ py::dict train(Word2Vec& model, py::handle token_array, std::int64_t position, s
   training.compute_loss = compute_loss;
   training.deterministic = deterministic;
   training.progress_interval = progress_interval;
-  training.progress = [&](std::int64_t done, float rate) {
-    const AcquireGil acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (!progress.is_none()) progress(done, rate);
-  };
-  Word2VecResult result;
-  {
-    const ReleaseGil release;
-    result = model.train(tokens.data, tokens.size, training);
-  }
-  py::dict values;
-  values["trained_words"] = result.trained_words;
-  values["loss"] = result.loss;
-  return values;
+  return train_word2vec(std::move(training), progress, [&](const Word2VecTraining& settings) {
+    return model.train(tokens.data, tokens.size, settings);
+  });
 }
 
 }  // namespace

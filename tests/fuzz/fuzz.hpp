@@ -1,6 +1,5 @@
 // A fuzz target takes any bytes and returns, or finds a fault and aborts. One program holds them all; libFuzzer runs
-// one
-// (--target=json), and so does driver.cpp, which has a simple mutator of its own, where there is no libFuzzer.
+// one (--target=json), and so does driver.cpp, which has a simple mutator of its own, where there is no libFuzzer.
 //
 //   FUZZ_TARGET(json, [] { return std::vector<std::string>{"{}"}; }) { parse(input.rest()); }
 #pragma once
@@ -137,6 +136,16 @@ bool returns(Call&& call) {
   } catch (const std::bad_alloc&) {
   }
   return false;
+}
+
+// Bytes [0, below) for seeds, always the same for a state.
+inline std::string some_bytes(unsigned state, int size, unsigned below) {
+  std::string bytes;
+  for (int i = 0; i < size; ++i) {
+    state = state * 1664525U + 1013904223U;
+    bytes += static_cast<char>((state >> 24U) % below);
+  }
+  return bytes;
 }
 
 struct Target {

@@ -14,6 +14,7 @@ using convec::TensorView;
 using convec::fuzz::Guarded;
 using convec::fuzz::Input;
 using convec::fuzz::returns;
+using convec::fuzz::some_bytes;
 
 namespace {
 
@@ -192,13 +193,7 @@ std::vector<std::string> seeds() {
   // dense, dropout, dense
   all.push_back(std::string{1, 8, 3, 6, 9, 1, 1, 9, 121, 6, 2, 1, 0} + std::string(80, '\1'));
   for (unsigned round = 0; round < 12; ++round) {
-    std::string seed = image;
-    unsigned state = 31 * round + 7;
-    for (int i = 0; i < 150; ++i) {
-      state = state * 1664525U + 1013904223U;
-      seed += static_cast<char>((state >> 24U) % 60);
-    }
-    all.push_back(seed);
+    all.push_back(image + some_bytes(31 * round + 7, 150, 60));
   }
   return all;
 }

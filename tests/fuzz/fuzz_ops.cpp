@@ -24,6 +24,7 @@ using convec::TensorView;
 using convec::fuzz::Guarded;
 using convec::fuzz::Input;
 using convec::fuzz::returns;
+using convec::fuzz::some_bytes;
 
 namespace {
 
@@ -282,13 +283,7 @@ std::vector<std::string> seeds() {
   // For every op, settings and extents that are small numbers, in some order that depends on the seed.
   for (char op = 0; op < static_cast<char>(std::size(ops)); ++op) {
     for (unsigned round = 0; round < 6; ++round) {
-      std::string seed{op, static_cast<char>(round)};
-      unsigned state = 17 * round + 1;
-      for (int i = 0; i < 120; ++i) {
-        state = state * 1664525U + 1013904223U;
-        seed += static_cast<char>((state >> 24U) % 100);
-      }
-      all.push_back(seed);
+      all.push_back(std::string{op, static_cast<char>(round)} + some_bytes(17 * round + 1, 120, 100));
     }
   }
   return all;

@@ -11,6 +11,7 @@
 using convec::fuzz::Guarded;
 using convec::fuzz::Input;
 using convec::fuzz::returns;
+using convec::fuzz::some_bytes;
 
 namespace {
 
@@ -117,13 +118,8 @@ void spell(Input& input) {
 std::vector<std::string> seeds() {
   std::vector<std::string> all;
   for (unsigned round = 0; round < 8; ++round) {
-    std::string seed{static_cast<char>(round % 2), static_cast<char>(round)};
-    unsigned state = 13 * round + 5;
-    for (int i = 0; i < 60; ++i) {
-      state = state * 1664525U + 1013904223U;
-      seed += static_cast<char>((state >> 24U) % 90);
-    }
-    all.push_back(seed);
+    all.push_back(std::string{static_cast<char>(round % 2), static_cast<char>(round)} +
+                  some_bytes(13 * round + 5, 60, 90));
   }
   all.push_back(std::string{2, 0, 3} + "hello\nhallo\nHELLO\nhel\xC3\xA9o\n\xFF\n\nh");
   return all;
