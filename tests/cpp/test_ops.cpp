@@ -164,6 +164,15 @@ TEST(conv2d_dilated_far_beyond_the_image) {
   check_conv2d({2, 5, 7, 2}, {3, 3, 2, 7}, options, 1, far);
 }
 
+TEST(conv2d_with_strides_and_padding_far_beyond_the_image) {
+  constexpr int64_t far = 2000000000;
+  Conv2dOptions options;
+  options.strides = {far, far};
+  options.padding = Padding::pixels(far, far, far, far);
+  check_conv2d({2, 4, 5, 2}, {3, 3, 2, 7}, options, far, far);
+  check_conv2d({9, 4, 5, 19}, {3, 3, 19, 7}, options, far, far);
+}
+
 TEST(conv2d_fuses_relu) {
   const Tensor x = random({1, 5, 5, 2}, 5);
   const Tensor w = random({3, 3, 2, 4}, 6);

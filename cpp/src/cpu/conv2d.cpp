@@ -354,7 +354,9 @@ void gather_images(const Gather& g, int64_t first_image, int64_t images) {
 }
 
 void gather(const Gather& g) {
-  if (g.out_width < short_row && g.batch >= images_a_tile) {
+  const Border border = border_of(g.columns);
+  const bool narrow = is_narrow(border.left + border.right, g.in_width(), g.kernel_width);
+  if (!narrow || (g.out_width < short_row && g.batch >= images_a_tile)) {
     parallel_for((g.batch + images_a_tile - 1) / images_a_tile, [&](int64_t task, int) {
       const int64_t first = task * images_a_tile;
       gather_images(g, first, std::min(images_a_tile, g.batch - first));
@@ -730,7 +732,8 @@ void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float
 
   // With few channels, the columns of the filter are taken together (they are adjacent in memory), which needs a copy
   // of the input with its padding.
-  const bool merge = p.groups == 1 && p.dilation_width == 1 && p.channels < gemm.rows / 2 + 1 && p.kernel_width > 1;
+  const bool merge = p.groups == 1 && p.dilation_width == 1 && p.channels < gemm.rows / 2 + 1 && p.kernel_width > 1 &&
+                     is_narrow(p.pad_left + p.pad_right, p.width, p.kernel_width);
   if (merge && p.pad_left + p.pad_right > 0) {
     f.in_width = p.width + p.pad_left + p.pad_right;
     float* copy = scratch.take<float>(p.batch * p.height * f.in_width * p.channels);

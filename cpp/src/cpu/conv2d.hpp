@@ -13,6 +13,9 @@ void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const
                            const float* filters, float* grad_input);
 
 bool padded(const Conv2dProblem& p);
+// Whether a copy of `extent` pixels with zeros beside them, for a filter of `taps`, is worth its memory: large strides
+// allow any padding, so that a small image with it need not fit anywhere.
+constexpr bool is_narrow(int64_t zeros, int64_t extent, int64_t taps) { return zeros <= extent + 2 * taps; }
 // An image with its padding all round.
 void copy_padded(const Conv2dProblem& p, const float* image, float* to);
 

@@ -268,7 +268,8 @@ bool conv2d_max_pool2d_fusible(const Conv2dProblem& p, const Pool2dProblem& pool
   return p.groups == 1 && p.dilation_height == 1 && p.dilation_width == 1 && pool.stride_height == pool.pool_height &&
          pool.stride_width == pool.pool_width && pool.pad_top == 0 && pool.pad_left == 0 &&
          pool.out_height * pool.pool_height <= pool.height && pool.out_width * pool.pool_width <= pool.width &&
-         pool.pool_height * pool.pool_width <= 256 &&
+         pool.pool_height * pool.pool_width <= 256 && is_narrow(p.pad_top + p.pad_bottom, p.height, p.kernel_height) &&
+         is_narrow(p.pad_left + p.pad_right, p.width, p.kernel_width) &&
          (p.height + p.pad_top + p.pad_bottom) * (p.width + p.pad_left + p.pad_right) * p.channels < largest_image;
 }
 
