@@ -173,6 +173,13 @@ TEST(conv2d_with_strides_and_padding_far_beyond_the_image) {
   check_conv2d({9, 4, 5, 19}, {3, 3, 19, 7}, options, far, far);
 }
 
+TEST(conv2d_of_no_images_of_any_size) {
+  check_conv2d({0, 900000000, 900000000, 1}, {3, 3, 1, 1}, {}, 0, 0);
+  Conv2dOptions options;
+  options.strides = {899999963, 899999963};
+  check_conv2d({0, 900000000, 900000000, 1}, {3, 3, 1, 1}, options, 0, 0);
+}
+
 TEST(conv2d_fuses_relu) {
   const Tensor x = random({1, 5, 5, 2}, 5);
   const Tensor w = random({3, 3, 2, 4}, 6);
