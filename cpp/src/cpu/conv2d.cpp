@@ -428,7 +428,6 @@ void conv2d_prepare(const Conv2dProblem& p, const float* filters, float* prepare
 
 void conv2d_forward(const Context& context, const Conv2dProblem& p, const float* input, const float* filters,
                     const float* prepared, const float* bias, Activation activation, float* output) {
-  if (p.batch == 0) return;  // the image may be of any size then
   Scratch scratch;
   const bool relu = activation == Activation::relu;
   const bool winograd = prepared == nullptr ? winograd_conv2d_pays_unprepared(p) : winograd_conv2d_pays(p);
@@ -543,7 +542,6 @@ void conv2d_max_pool2d_forward(const Context&, const Conv2dProblem& p, const Poo
 
 void conv2d_backward_input(const Context&, const Conv2dProblem& p, const float* grad_output, const float* filters,
                            float* grad_input) {
-  if (p.batch == 0) return;
   if (winograd_conv2d_backward_input_pays(p)) {
     winograd_conv2d_backward_input(p, grad_output, filters, grad_input);
     return;
@@ -708,7 +706,7 @@ namespace {
 
 void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float* input, const float* grad_output,
                              float* grad_filters, float* grad_bias) {
-  if (p.batch == 0) {
+  if (p.batch == 0) {  // the image may be of any size then
     std::fill_n(grad_filters, p.kernel_height * p.kernel_width * (p.channels / p.groups) * p.filters, 0.0F);
     if (grad_bias != nullptr) std::fill_n(grad_bias, p.filters, 0.0F);
     return;
