@@ -326,8 +326,9 @@ CONVEC_INLINE void gradients_of(void* const* outputs, void* const* inputs, std::
 constexpr int values_size = (most_contexts + 1) * most_outputs;
 
 // Sum of weight * -log sigma(+-dot) over the dot products of some contexts with P outputs.
-CONVEC_INLINE double loss_of(const float* products, std::int64_t contexts, int outputs, const float* labels,
-                             const float* weights) {
+// Not inlined: it is rarely wanted, and there are dozens of callers.
+__attribute__((noinline)) double loss_of(const float* products, std::int64_t contexts, int outputs, const float* labels,
+                                         const float* weights) {
   double total = 0.0;
   alignas(64) float terms[vec_width];
   alignas(64) float dots[vec_width];
