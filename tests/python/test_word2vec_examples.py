@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import convec
+import pytest
+import ranks
+from convec.models import Word2Vec
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -59,9 +64,23 @@ def test_guide(tmp_path, monkeypatch) -> None:
     names = {"sentences": text, "corpus": text}
     trained = []
     for piece in code(ROOT / "docs" / "word2vec.md"):
+        if "mpiexec" in piece:  # test_guide_to_several_processes
+            continue
+        if 'device="cuda"' in piece and "cuda:0" not in convec.list_devices():
+            with pytest.raises(RuntimeError, match="CUDA is asked for, but"):
+                exec(compile(piece, "word2vec.md", "exec"), names)
+            continue
         exec(compile(piece, "word2vec.md", "exec"), names)
         trained.append(names["model"].epochs_trained)
     assert trained[0] == 5
     assert 15 in trained
     assert (tmp_path / "word2vec.model").exists()
     assert (tmp_path / "checkpoint").exists()
+
+
+def test_guide_to_several_processes(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("the king rules here\nthe queen rules there\n" * 20)
+    (script,) = (piece for piece in code(ROOT / "docs" / "word2vec.md") if "mpiexec" in piece)
+    ranks.run(2, script)
+    assert Word2Vec.load("word2vec.model").epochs_trained == 5

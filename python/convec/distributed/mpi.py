@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 import sys
+import termios
 import time
+from array import array
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -30,6 +34,7 @@ __all__ = ["MpiCommunicator"]
 
 _TAG = 7  # of messages that say "I wait in collective n"
 _GRACE = 1.0  # seconds for those messages after a timeout
+_PASS_ON = 0.1  # seconds for a launcher to pass on what it has read, before an abort
 
 
 def _load() -> Any:
@@ -181,9 +186,27 @@ class MpiCommunicator(Communicator):
         """See :class:`Communicator`."""
         if message:
             print(message, file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            _wait_until_read(stream)
         self._mpi.COMM_WORLD.Abort(code)
+
+
+def _wait_until_read(stream: TextIO, seconds: float = 1.0) -> None:
+    """Waits until the launcher has taken what a pipe holds: an aborted job's launcher drops the rest."""
+    held = array("i", [0])
+    end = time.monotonic() + seconds
+    try:
+        if not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+            return  # a file or a terminal keeps what it was given
+        while time.monotonic() < end:
+            fcntl.ioctl(stream.fileno(), termios.FIONREAD, held)
+            if not held[0]:
+                time.sleep(_PASS_ON)
+                return
+            time.sleep(0.005)
+    except (OSError, ValueError):
+        pass  # closed, or not a stream of the operating system's
 
 
 class _MpiWork(Work):
