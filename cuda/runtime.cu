@@ -55,6 +55,17 @@ void release_bytes(int device, void* memory) noexcept {
   }
 }
 
+void require_memory(int device, int64_t bytes, const std::string& what, const std::string& remedy) {
+  const DeviceGuard guard(device);
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  if (static_cast<std::size_t>(bytes) <= free) return;
+  throw DeviceError("out of memory on cuda:" + std::to_string(device) + ": " + what + " needs " +
+                    mebibytes(static_cast<std::size_t>(bytes)) + ", but " + mebibytes(free) + " of " +
+                    mebibytes(total) + " are free; " + remedy);
+}
+
 void* allocate_pinned_bytes(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t status = cudaMallocHost(&memory, std::max<std::size_t>(bytes, 1));

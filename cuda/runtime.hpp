@@ -37,6 +37,8 @@ class DeviceGuard {
 // Uninitialised memory of a device. Throws DeviceError that says how much was asked for and how much is free.
 void* allocate_bytes(int device, std::size_t bytes);
 void release_bytes(int device, void* memory) noexcept;
+// Throws DeviceError where so much is not free: "out of memory on cuda:0: <what> needs 12 MB, but ...; <remedy>".
+void require_memory(int device, int64_t bytes, const std::string& what, const std::string& remedy);
 void* allocate_pinned_bytes(std::size_t bytes);
 void release_pinned_bytes(void* memory) noexcept;
 

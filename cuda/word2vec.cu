@@ -1,5 +1,5 @@
 // The host's side of Word2Vec on a GPU: memory, and feeding pieces of text.
-#include "word2vec.hpp"
+#include <convec/cuda/word2vec.hpp>
 
 #include <cuda_runtime.h>
 
@@ -42,8 +42,6 @@ constexpr auto poll_interval = std::chrono::microseconds(100);
 
 std::int64_t bytes_of(TablePrecision precision) { return precision == TablePrecision::bfloat16 ? 2 : 4; }
 std::int64_t bytes_of(Precision precision) { return precision == Precision::float16 ? 2 : 4; }
-
-std::string megabytes(std::int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MB"; }
 
 // Scratch memory of a piece, for each of its tokens.
 std::int64_t piece_bytes(int negative) {
@@ -154,16 +152,6 @@ struct Slot {
   DeviceBuffer<std::int32_t> tokens;
   std::int64_t in_work = 0;  // tokens; 0: idle
 };
-
-void require(std::int64_t bytes, int device, const std::string& what, const std::string& remedy) {
-  std::size_t free = 0;
-  std::size_t total = 0;
-  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  if (static_cast<std::size_t>(bytes) <= free) return;
-  throw DeviceError("out of memory on cuda:" + std::to_string(device) + ": " + what + " needs " + megabytes(bytes) +
-                    ", but " + megabytes(static_cast<std::int64_t>(free)) + " of " +
-                    megabytes(static_cast<std::int64_t>(total)) + " are free; " + remedy);
-}
 
 }  // namespace
 
@@ -281,10 +269,11 @@ Word2VecOnDevice::Impl::Impl(Word2Vec& the_model, const Word2VecDeviceOptions& t
       stopping(the_options.device) {
   const int device = options.device;
   const Word2VecOptions& o = model->options();
-  require(table_bytes(*model, options.tables) + 12 * words, device,
-          "a model of " + std::to_string(words) + " words and vectors of " + std::to_string(o.vector_size) + " numbers",
-          options.tables == TablePrecision::float32 ? "use bfloat16 tables, smaller vectors or fewer words"
-                                                    : "use smaller vectors or fewer words");
+  require_memory(
+      device, table_bytes(*model, options.tables) + 12 * words,
+      "a model of " + std::to_string(words) + " words and vectors of " + std::to_string(o.vector_size) + " numbers",
+      options.tables == TablePrecision::float32 ? "use bfloat16 tables, smaller vectors or fewer words"
+                                                : "use smaller vectors or fewer words");
   vectors = DeviceBuffer<std::byte>(device, numbers() * bytes_of(options.tables));
   outputs = DeviceBuffer<std::byte>(device, numbers() * bytes_of(options.tables));
   stop = DeviceBuffer<std::int32_t>(device, 1);
@@ -362,9 +351,9 @@ Word2VecResult Word2VecOnDevice::Impl::train(const std::int32_t* tokens, const s
   for (Slot& slot : slots) {
     if (longest > slot.memory.capacity) {
       slot.memory = {};
-      require(longest * piece_bytes(o.negative), options.device,
-              "a piece of " + std::to_string(longest) + " tokens of whole sentences",
-              "use a smaller piece_tokens, or cut long sentences by a -1");
+      require_memory(options.device, longest * piece_bytes(o.negative),
+                     "a piece of " + std::to_string(longest) + " tokens of whole sentences",
+                     "use a smaller piece_tokens, or cut long sentences by a -1");
       slot.memory = PieceMemory(options.device, longest, o.negative);
     }
     if (on_device == nullptr && longest > slot.tokens.size()) {

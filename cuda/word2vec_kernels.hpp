@@ -6,8 +6,9 @@
 
 #include <cstdint>
 
+#include <convec/cuda/word2vec.hpp>
+
 #include "cpu/kernels/word2vec.hpp"
-#include "word2vec.hpp"
 
 namespace convec::cuda {
 

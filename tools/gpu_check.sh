@@ -72,7 +72,7 @@ pytest=("$python" -m pytest -q -c /dev/null --rootdir "$PWD" -p no:cacheprovider
 if [ "$dry" = 1 ]; then
   step "tests" 120 "${pytest[@]}" tests/python/test_cuda_ops.py tests/python/test_cuda_network.py
   step "benchmarks" 60 "$python" benchmarks/bench_cuda.py --emulated --json "$out/cuda.json"
-  step "Word2Vec tests" 60 "${pytest[@]}" tests/python/test_word2vec_cuda.py
+  step "Word2Vec tests" 60 "${pytest[@]}" tests/python/test_word2vec_cuda.py tests/python/test_keyedvectors_cuda.py
   step "Word2Vec benchmark" 60 "$python" benchmarks/bench_word2vec_cuda.py --emulated --peers none \
     --only 'skip-gram,128,50000' --json "$out/word2vec_cuda.json"
 else
@@ -91,7 +91,8 @@ else
     results+=("skipped memcheck and racecheck: compute-sanitizer is not on PATH")
   fi
   step "benchmarks" 110 "$python" benchmarks/bench_cuda.py --json "$out/cuda.json"
-  step "Word2Vec tests" 60 "${pytest[@]}" -rs tests/python/test_word2vec_cuda.py -k gpu
+  step "Word2Vec tests" 60 "${pytest[@]}" -rs tests/python/test_word2vec_cuda.py tests/python/test_keyedvectors_cuda.py \
+    -k gpu
   step "Word2Vec benchmark" 100 "$python" benchmarks/bench_word2vec_cuda.py --words 20000000 --rounds 3 \
     --tables float32,bfloat16 --json "$out/word2vec_cuda.json" \
     --only 'skip-gram,128,50000;skip-gram,300,50000;skip-gram,128,550000'

@@ -4,6 +4,7 @@
 #include <convec/error.hpp>
 
 #include "cuda_backend.hpp"
+#include "cuda_vectors.hpp"
 #include "cuda_word2vec.hpp"
 #include "gil.hpp"
 
@@ -52,5 +53,6 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
       "backend", [] { return py::capsule(&convec::cuda::the_backend(), "convec.Backend"); },
       "The backend, for convec._core.set_cuda_backend.");
   convec::python::watch_for_exit();
+  convec::python::register_cuda_vectors(module);
   convec::python::register_cuda_word2vec(module);
 }

@@ -8,11 +8,11 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <convec/cuda/word2vec.hpp>
 #include <convec/error.hpp>
 #include <convec/word2vec.hpp>
 
 #include "gil.hpp"
-#include "word2vec.hpp"
 #include "word2vec_training.hpp"
 
 namespace convec::python {

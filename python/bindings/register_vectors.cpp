@@ -13,52 +13,13 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
+#include "vector_arguments.hpp"
 
 namespace convec::python {
 
 namespace {
 
 using std::int64_t;
-
-// A table whose rows may be further apart than they are long, as a slice of padded rows is.
-VectorTable table_of(const py::array& array) {
-  if (!py::isinstance<py::array_t<float>>(array))
-    throw DTypeError("vectors has dtype " + std::string(py::str(array.dtype())) + ", but must be float32");
-  if (array.ndim() != 2)
-    throw ShapeError("vectors has " + std::to_string(array.ndim()) + " dimensions, but must have 2: one row a vector");
-  constexpr py::ssize_t element = sizeof(float);
-  const VectorTable table{static_cast<const float*>(array.data()), array.shape(0), array.shape(1),
-                          array.shape(0) < 2 ? array.shape(1) : array.strides(0) / element};
-  const bool adjacent = table.rows == 0 || table.dim < 2 || array.strides(1) == element;
-  const bool whole = array.shape(0) < 2 || (array.strides(0) % element == 0 && table.stride >= table.dim);
-  if (!adjacent || !whole || (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0)
-    throw ShapeError(
-        "the rows of vectors must be C-contiguous and must not overlap; pass "
-        "numpy.ascontiguousarray(vectors)");
-  return table;
-}
-
-// The norms of a table's rows, or null for None.
-const float* norms_of(const py::object& norms, const VectorTable& table, py::array& holder) {
-  const ConstTensorView norms_view = optional_view(norms, "norms", holder);
-  if (norms.is_none()) return nullptr;
-  if (norms_view.dtype != DType::float32) throw DTypeError("norms must be float32");
-  if (norms_view.shape != Shape{table.rows})
-    throw ShapeError("norms has shape " + to_string(norms_view.shape) + ", but must be " +
-                     to_string(Shape{table.rows}) + ": one number a vector");
-  return norms_view.f32();
-}
-
-// (count, dim) float32; the count.
-int64_t queries_of(const py::array& array, const VectorTable& table, const char* name, const float*& data) {
-  const ConstTensorView queries = view(array, name);
-  if (queries.dtype != DType::float32) throw DTypeError(std::string(name) + " must be float32");
-  if (queries.shape.rank() != 2 || queries.shape[1] != table.dim)
-    throw ShapeError(std::string(name) + " has shape " + to_string(queries.shape) + ", but must be (count, " +
-                     std::to_string(table.dim) + "), as long as the vectors");
-  data = queries.f32();
-  return queries.shape[0];
-}
 
 py::array norms(const py::object& vectors) {
   const py::array array = as_array(vectors, "vectors");
@@ -79,7 +40,7 @@ py::array similarities(const py::object& vectors, const py::object& norms, const
   py::array norm_array;
   const float* norm_data = norms_of(norms, table, norm_array);
   const float* query_data = nullptr;
-  const int64_t count = queries_of(query_array, table, "queries", query_data);
+  const int64_t count = queries_of(query_array, table.dim, "queries", query_data);
   py::array_t<float> result = empty({count, table.rows});
   float* data = result.mutable_data();
   {
@@ -89,34 +50,6 @@ py::array similarities(const py::object& vectors, const py::object& norms, const
   return result;
 }
 
-// Search options; the excluded rows of each query one after the other.
-struct Search {
-  NearestOptions options;
-  std::vector<int64_t> excluded;
-  std::vector<int64_t> offsets{0};
-
-  Search(int64_t topn, int64_t begin, int64_t end, const std::vector<std::vector<int64_t>>& excluded_rows,
-         int64_t queries) {
-    options.begin = begin;
-    options.end = end;
-    options.topn = std::min(topn, std::max<int64_t>(0, end - begin));
-    options.poll = [] {
-      const AcquireGil acquire;
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    };
-    if (excluded_rows.empty()) return;
-    if (static_cast<int64_t>(excluded_rows.size()) != queries)
-      throw ShapeError("excluded has " + std::to_string(excluded_rows.size()) + " lists for " +
-                       std::to_string(queries) + " queries, but must have one for each");
-    for (const std::vector<int64_t>& rows : excluded_rows) {
-      excluded.insert(excluded.end(), rows.begin(), rows.end());
-      offsets.push_back(static_cast<int64_t>(excluded.size()));
-    }
-    options.excluded = excluded.data();
-    options.excluded_offsets = offsets.data();
-  }
-};
-
 py::tuple nearest(const py::object& vectors, const py::object& norms, const py::object& queries, int64_t topn,
                   int64_t begin, int64_t end, const std::vector<std::vector<int64_t>>& excluded) {
   const py::array array = as_array(vectors, "vectors");
@@ -125,9 +58,9 @@ py::tuple nearest(const py::object& vectors, const py::object& norms, const py::
   py::array norm_array;
   const float* norm_data = norms_of(norms, table, norm_array);
   const float* query_data = nullptr;
-  const int64_t count = queries_of(query_array, table, "queries", query_data);
+  const int64_t count = queries_of(query_array, table.dim, "queries", query_data);
   const Search search(topn, begin, end, excluded, count);
-  const int64_t width = std::max<int64_t>(0, search.options.topn);
+  const int64_t width = search.width();
   py::array_t<int64_t> rows({count, width});
   py::array_t<float> values({count, width});
   int64_t* row_data = rows.mutable_data();
@@ -148,8 +81,8 @@ struct ProductQuery {
         negative_array(as_array(negative_object, "negative")),
         table(table_of(array)),
         norms(norms_of(norm_object, table, norm_array)),
-        positive_count(queries_of(positive_array, table, "positive", positive)),
-        negative_count(queries_of(negative_array, table, "negative", negative)) {}
+        positive_count(queries_of(positive_array, table.dim, "positive", positive)),
+        negative_count(queries_of(negative_array, table.dim, "negative", negative)) {}
 
   py::array array;
   py::array positive_array;
@@ -181,7 +114,7 @@ py::tuple nearest_by_product(const py::object& vectors, const py::object& norms,
                              const std::vector<int64_t>& excluded) {
   const ProductQuery query(vectors, norms, positive, negative);
   const Search search(topn, begin, end, {excluded}, 1);
-  const int64_t width = std::max<int64_t>(0, search.options.topn);
+  const int64_t width = search.width();
   py::array_t<int64_t> rows(width);
   py::array_t<float> values(width);
   int64_t* row_data = rows.mutable_data();

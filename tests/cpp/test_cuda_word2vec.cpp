@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
+#include <convec/cuda/word2vec.hpp>
 #include <convec/error.hpp>
 #include <convec/word2vec.hpp>
 
 #include "emulation.hpp"
 #include "test.hpp"
-#include "word2vec.hpp"
 #include "word2vec/draws.hpp"
 
 namespace {

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from convec import _core
-from convec.models import KeyedVectors, keyedvectors, keyedvectors_files, keyedvectors_similarities
+from convec.models import KeyedVectors, keyedvectors, keyedvectors_files, keyedvectors_device
 
 # Sums of up to 304 products of numbers near 1, in float32: rounding stays well below this.
 TOLERANCE = 2e-6
@@ -463,7 +463,7 @@ def test_most_similar_cosmul() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_element_types(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyedvectors_similarities, "_CONVERTED_ROWS", 64)
+    monkeypatch.setattr(keyedvectors_device, "_CONVERTED_ROWS", 64)
     kv = make(300, 10, dtype=dtype)
     same = make(300, 10)
     same.vectors = kv.vectors.astype(np.float32)

@@ -24,4 +24,20 @@ void count(std::int64_t count, const char* what) {
   if (count < 0) throw ShapeError(std::to_string(count) + " " + what + " were given, but there must be at least 0");
 }
 
+void range(std::int64_t begin, std::int64_t end, std::int64_t rows) {
+  if (begin < 0 || end < begin || end > rows)
+    throw ValueError("rows " + std::to_string(begin) + " to " + std::to_string(end) +
+                     " are to be searched, but the table has " + std::to_string(rows));
+}
+
+void search(std::int64_t rows, const NearestOptions& options, std::int64_t count) {
+  check::count(count, "queries");
+  if (options.topn < 0) throw ValueError("topn is " + std::to_string(options.topn) + ", but must be at least 0");
+  range(options.begin, options.end, rows);
+  if (options.excluded == nullptr) return;
+  for (std::int64_t q = 0; q < count; ++q)
+    if (options.excluded_offsets[q] < 0 || options.excluded_offsets[q + 1] < options.excluded_offsets[q])
+      throw ValueError("excluded_offsets must rise from at least 0");
+}
+
 }  // namespace convec::check

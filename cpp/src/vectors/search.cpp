@@ -16,12 +16,17 @@
 #include "cpu/scratch.hpp"
 #include "cpu/thread_pool.hpp"
 #include "vectors/check.hpp"
+#include "vectors/search.hpp"
 
 namespace convec {
 
 namespace {
 
 using std::int64_t;
+using vectors::Best;
+using vectors::Neighbour;
+using vectors::neighbours_wanted;
+using vectors::Poll;
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 // Rows whose dot products are looked at together; a group of them and a query stay in the first-level cache.
@@ -32,93 +37,6 @@ constexpr int64_t task_rows = 4096;
 constexpr int64_t product_queries = 6;
 // Queries searched at a time: the table is read from memory once for each such group.
 constexpr int64_t group_queries = 256;
-// Candidates all threads may hold together, about.
-constexpr int64_t most_candidates = 8'000'000;
-
-void check_search(const VectorTable& table, const NearestOptions& options, int64_t count) {
-  check::table(table);
-  check::count(count, "queries");
-  if (options.topn < 0) throw ValueError("topn is " + std::to_string(options.topn) + ", but must be at least 0");
-  if (options.begin < 0 || options.end < options.begin || options.end > table.rows)
-    throw ValueError("rows " + std::to_string(options.begin) + " to " + std::to_string(options.end) +
-                     " are to be searched, but the table has " + std::to_string(table.rows));
-  if (options.excluded == nullptr) return;
-  for (int64_t q = 0; q < count; ++q)
-    if (options.excluded_offsets[q] < 0 || options.excluded_offsets[q + 1] < options.excluded_offsets[q])
-      throw ValueError("excluded_offsets must rise from at least 0");
-}
-
-// Calls the caller's poll now and then.
-class Poll {
- public:
-  explicit Poll(const std::function<void()>& function) : function_(function) {}
-  void operator()() {
-    if (!function_) return;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(100)) return;
-    last_ = now;
-    function_();
-  }
-
- private:
-  const std::function<void()>& function_;
-  std::chrono::steady_clock::time_point last_{};
-};
-
-struct Neighbour {
-  float similarity;
-  int64_t row;
-};
-
-// A total order, so that the best do not depend on the order in which they are met.
-bool better(const Neighbour& a, const Neighbour& b) {
-  return a.similarity > b.similarity || (a.similarity == b.similarity && a.row < b.row);
-}
-
-// The best of the candidates offered so far. Twice as many are kept and thinned out when they are full: constant time
-// a candidate, for any number wanted.
-class Best {
- public:
-  Best(int64_t wanted, const int64_t* excluded, const int64_t* excluded_end)
-      : wanted_(static_cast<std::size_t>(wanted)), excluded_(excluded), excluded_end_(excluded_end) {
-    kept_.reserve(2 * wanted_ + 32);
-  }
-
-  // A candidate below this is not among the best.
-  float threshold() const { return threshold_; }
-
-  void offer(float similarity, int64_t row) {
-    if (!(similarity >= threshold_)) return;  // also NaN
-    if (std::find(excluded_, excluded_end_, row) != excluded_end_) return;
-    kept_.push_back({similarity, row});
-    if (kept_.size() == kept_.capacity()) thin_out();
-  }
-
-  void offer_all(const Best& other) {
-    for (const Neighbour& n : other.kept_) offer(n.similarity, n.row);
-  }
-
-  // Sorted; at most `wanted`.
-  const std::vector<Neighbour>& sorted() {
-    if (kept_.size() > wanted_) thin_out();
-    std::sort(kept_.begin(), kept_.end(), better);
-    return kept_;
-  }
-
- private:
-  void thin_out() {
-    const auto last = kept_.begin() + static_cast<std::ptrdiff_t>(wanted_);
-    std::nth_element(kept_.begin(), last - 1, kept_.end(), better);
-    threshold_ = kept_[wanted_ - 1].similarity;
-    kept_.erase(last, kept_.end());
-  }
-
-  std::vector<Neighbour> kept_;
-  std::size_t wanted_;
-  const int64_t* excluded_;
-  const int64_t* excluded_end_;
-  float threshold_ = -infinity;
-};
 
 // The best of some queries, one set for each thread at work: taken by a task and given back with what it found.
 class BestSets {
@@ -321,9 +239,6 @@ class Multiplicative {
   int64_t positive_count_, negative_count_;
 };
 
-// Neighbours there can be.
-int64_t wanted(const NearestOptions& options) { return std::min(options.topn, options.end - options.begin); }
-
 }  // namespace
 
 void vector_norms(const VectorTable& table, float* norms) {
@@ -363,15 +278,14 @@ void vector_similarities(const VectorTable& table, const float* norms, const flo
 
 void nearest_vectors(const VectorTable& table, const float* norms, const float* queries, int64_t count,
                      const NearestOptions& options, int64_t* rows, float* similarities) {
-  check_search(table, options, count);
+  check::table(table);
+  check::search(table.rows, options, count);
   Poll poll(options.poll);
-  // Fewer queries at a time where many neighbours are wanted of each, so that candidates take bounded memory.
-  const int64_t candidates = (2 * wanted(options) + 32) * num_threads();
-  const int64_t group = std::clamp<int64_t>(most_candidates / std::max<int64_t>(1, candidates), 1, group_queries);
+  const int64_t group = vectors::queries_at_once(neighbours_wanted(options), num_threads(), group_queries);
   for (int64_t first = 0; first < count; first += group) {
     const int64_t queries_now = std::min(group, count - first);
-    BestSets sets(first, queries_now, wanted(options), options);
-    if (wanted(options) > 0) {
+    BestSets sets(first, queries_now, neighbours_wanted(options), options);
+    if (neighbours_wanted(options) > 0) {
       const auto search = queries_now < product_queries ? search_by_dots : search_by_product;
       search(table, norms, queries + first * table.dim, queries_now, options, sets, poll);
     }
@@ -394,12 +308,13 @@ void multiplicative_similarities(const VectorTable& table, const float* norms, c
 void nearest_multiplicative(const VectorTable& table, const float* norms, const float* positive, int64_t positive_count,
                             const float* negative, int64_t negative_count, const NearestOptions& options, int64_t* rows,
                             float* similarities) {
-  check_search(table, options, 1);
+  check::table(table);
+  check::search(table.rows, options, 1);
   check::count(positive_count, "positive vectors");
   check::count(negative_count, "negative vectors");
   Poll poll(options.poll);
-  BestSets sets(0, 1, wanted(options), options);
-  if (wanted(options) > 0) {
+  BestSets sets(0, 1, neighbours_wanted(options), options);
+  if (neighbours_wanted(options) > 0) {
     const Multiplicative combine(table, norms, positive, positive_count, negative, negative_count);
     for_blocks(options.begin, options.end, block_rows, sets, poll, [&](int64_t row, int64_t count, BestSets::Set& set) {
       float values[block_rows];

@@ -37,6 +37,8 @@ class KeyedVectors(Evaluation, VectorFiles):
         mapfile_path: kept for gensim's sake; has no effect.
 
     Attributes:
+        device: where large searches run.
+        device_threshold: similarities, queries times rows, from which on they do so on a CUDA device.
         vector_size: elements of each vector.
         vectors: the (count, vector_size) array. Rows may lie further apart in memory than they are long. Whoever
             writes to it calls ``fill_norms(force=True)`` afterwards; assigning another array does so by itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,28 +13,16 @@ from numpy.typing import NDArray
 
 from convec import _core
 from convec.models._callers import stack_level
-from convec.models.keyedvectors_table import KEY_TYPES, Key, KeyTable, Vector, as_list, deprecated, unit
+from convec.models.keyedvectors_device import DeviceTable
+from convec.models.keyedvectors_table import KEY_TYPES, Key, Vector, as_list, deprecated, unit
 
 logger = logging.getLogger("convec.models.keyedvectors")
 
-# Rows that are converted at a time where the vectors are not float32.
-_CONVERTED_ROWS = 1 << 16
 
-
-class Similarities(KeyTable):
+class Similarities(DeviceTable):
     """What is near to what, by the angle between vectors."""
 
     # ------------------------------------------------------------------ nearest neighbours
-
-    def _blocks(self, begin: int, end: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-        """Rows [begin, end) as float32: the first row's number, the rows and their norms. One block if they are."""
-        norms = self._norms()
-        if self._vectors.dtype == np.float32:
-            yield begin, self._vectors[begin:end], np.ascontiguousarray(norms[begin:end], np.float32)
-            return
-        for first in range(begin, end, _CONVERTED_ROWS):
-            rows = slice(first, min(end, first + _CONVERTED_ROWS))
-            yield first, self._vectors[rows].astype(np.float32), norms[rows].astype(np.float32)
 
     def _search(
         self, find: Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]], topn: int, begin: int, end: int,
@@ -58,15 +46,29 @@ class Similarities(KeyTable):
     def _nearest(
         self, queries: NDArray[np.float32], topn: int, begin: int, end: int, excluded: list[list[int]]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        def there(table: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            rows, values = table.nearest(queries, topn=topn, begin=begin, end=end, excluded=excluded)
+            return rows, values
+
         def find(vectors: Any, norms: Any, **options: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return _core.nearest_vectors(vectors, norms, queries, **options)
 
-        return self._search(find, topn, begin, end, excluded)
+        found = self._on_device(len(queries), begin, end, there)
+        return self._search(find, topn, begin, end, excluded) if found is None else found
 
     def _cosines(self, vector: Vector, begin: int = 0, end: int | None = None) -> NDArray[np.float32]:
         """Similarity of a vector of unit length and rows [begin, end)."""
         query = np.ascontiguousarray(vector, np.float32)[np.newaxis]
-        blocks = self._blocks(begin, len(self._vectors) if end is None else end)
+        end = len(self._vectors) if end is None else end
+
+        def there(table: Any) -> NDArray[np.float32]:
+            similarities: NDArray[np.float32] = table.similarities(query, begin, end)[0]
+            return similarities
+
+        found = self._on_device(1, begin, end, there)
+        if found is not None:
+            return found
+        blocks = self._blocks(begin, end)
         parts = [_core.vector_similarities(vectors, norms, query)[0] for _, vectors, norms in blocks]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
@@ -197,7 +199,11 @@ class Similarities(KeyTable):
             for keys in terms
         )
         begin, end = self._clip(0, None, restrict_vocab)
+        count = len(plus) + len(minus)
         if topn is None:
+            there = self._on_device(count, begin, end, lambda table: table.multiplicative(plus, minus, begin, end))
+            if there is not None:
+                return there
             blocks = self._blocks(begin, end)
             parts = [_core.multiplicative_similarities(v, norms, plus, minus) for _, v, norms in blocks]
             return np.concatenate(parts) if parts else np.empty(0, np.float32)
@@ -206,7 +212,12 @@ class Similarities(KeyTable):
             rows, values = _core.nearest_multiplicative(vectors, norms, plus, minus, excluded=excluded[0], **options)
             return rows[np.newaxis], values[np.newaxis]
 
-        rows, values = self._search(find, int(topn), begin, end, [self._rows_of(terms[0] + terms[1])])
+        excluded = self._rows_of(terms[0] + terms[1])
+        options = {"topn": int(topn), "begin": begin, "end": end, "excluded": excluded}
+        pair = self._on_device(count, begin, end, lambda table: table.nearest_multiplicative(plus, minus, **options))
+        if pair is not None:
+            return self._pairs(*pair)
+        rows, values = self._search(find, int(topn), begin, end, [excluded])
         return self._pairs(rows[0], values[0])
 
     def similar_by_word(self, word: Key, topn: int | None = 10, restrict_vocab: int | None = None) -> Any:

@@ -810,6 +810,18 @@ class Word2Vec:
     @device.setter
     def device(self, name: str | _device.Device) -> None:
         self._where = _device.device(name)
+        if "_wv" in vars(self):
+            self._wv.device = self._where
+
+    @property
+    def wv(self) -> KeyedVectors:
+        """The vectors. Large searches among them run on the model's device."""
+        return self._wv
+
+    @wv.setter
+    def wv(self, vectors: KeyedVectors) -> None:
+        vectors.device = self._where
+        self._wv = vectors
 
     def _check_device(self) -> None:
         if self.device.type == "cpu":
@@ -841,6 +853,7 @@ class Word2Vec:
         if self.device.type == "cpu":
             return trainer
         tables = "bfloat16" if self.precision == "bfloat16" else "float32"
+        self.wv.forget_device()
         self._device_trainer = DeviceTrainer(trainer, self.device.index, tables, self.concurrency or 0)
         return self._device_trainer
 

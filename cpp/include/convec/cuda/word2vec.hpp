@@ -1,4 +1,6 @@
-// Word2Vec on an NVIDIA GPU: a model's tables live there while it trains. Includes no CUDA header.
+/// @file cuda/word2vec.hpp
+/// Word2Vec on an NVIDIA GPU: a model's tables live there while it trains. Programs link convec::cuda besides
+/// convec::core.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +12,14 @@ namespace convec::cuda {
 
 /// Element type of the tables in device memory. Arithmetic is float32 always.
 enum class TablePrecision : std::uint8_t {
-  float32,
+  float32,  ///< as on the host
   bfloat16  ///< half the memory; updates are rounded up or down at random, by which they are right on average
 };
 
+/// How a model trains on a device.
 struct Word2VecDeviceOptions {
-  int device = 0;
-  TablePrecision tables = TablePrecision::float32;
+  int device = 0;                                   ///< which, from 0
+  TablePrecision tables = TablePrecision::float32;  ///< element type of the tables there
   /// Stretches of text in work at once, each by a team of threads of its own, which see each other's updates late
   /// (Hogwild). 1: one after the other, which always gives the same result. 0: as many as keep the device busy, but
   /// fewer where one word is so frequent that the late updates of its row would add up (see docs/word2vec.md).
@@ -38,10 +41,10 @@ class Word2VecIds {
   /// @throws ValueError a number is not in the model's vocabulary. @throws DeviceError
   Word2VecIds(const Word2VecOnDevice& model, const std::int32_t* tokens, std::int64_t size);
   ~Word2VecIds();
-  Word2VecIds(Word2VecIds&&) noexcept;
-  Word2VecIds& operator=(Word2VecIds&&) noexcept;
+  Word2VecIds(Word2VecIds&&) noexcept;             ///< leaves the other empty
+  Word2VecIds& operator=(Word2VecIds&&) noexcept;  ///< leaves the other empty
 
-  std::int64_t size() const noexcept;
+  std::int64_t size() const noexcept;  ///< numbers, ends of sentences included
   /// Whether they are in device memory.
   bool resident() const noexcept;
 
@@ -60,15 +63,15 @@ class Word2VecIds {
 /// window is met as the one before left it.
 class Word2VecOnDevice {
  public:
-  static constexpr std::int64_t largest_vector_size = 1024;
+  static constexpr std::int64_t largest_vector_size = 1024;  ///< that a device trains
 
   /// Takes device memory and copies the tables there.
   /// @throws ValueError the model has hierarchical softmax or larger vectors, or an option is out of range.
   /// @throws DeviceError no such device, or not enough memory on it; the message says how much is needed.
   explicit Word2VecOnDevice(Word2Vec& model, const Word2VecDeviceOptions& options = {});
   ~Word2VecOnDevice();
-  Word2VecOnDevice(Word2VecOnDevice&&) noexcept;
-  Word2VecOnDevice& operator=(Word2VecOnDevice&&) noexcept;
+  Word2VecOnDevice(Word2VecOnDevice&&) noexcept;             ///< leaves the other empty
+  Word2VecOnDevice& operator=(Word2VecOnDevice&&) noexcept;  ///< leaves the other empty
 
   /// Copies the model's tables to the device once more. @throws DeviceError
   void upload();
@@ -80,6 +83,7 @@ class Word2VecOnDevice {
   /// @throws ValueError as Word2Vec::train(), or deterministic is asked for with a concurrency other than 1.
   /// @throws DeviceError
   Word2VecResult train(const std::int32_t* tokens, std::int64_t size, const Word2VecTraining& training);
+  /// The same, on numbers kept for several epochs.
   Word2VecResult train(const Word2VecIds& ids, const Word2VecTraining& training);
 
   /// Stretches in work at once: what `concurrency` came to.
