@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from convec import _core
-from convec.models import KeyedVectors, keyedvectors, keyedvectors_files, keyedvectors_device
+from convec.models import KeyedVectors, keyedvectors, keyedvectors_device, keyedvectors_files
 
 # Sums of up to 304 products of numbers near 1, in float32: rounding stays well below this.
 TOLERANCE = 2e-6
