@@ -275,9 +275,9 @@ struct VectorsOnDevice::Impl {
     return buffer.data();
   }
 
-  // Rows of the table whose similarities to so many queries are held at once.
-  int64_t part_rows(int64_t queries, int64_t all) const {
-    return std::clamp<int64_t>(most_similarities / std::max<int64_t>(queries, 1), 1, std::max<int64_t>(all, 1));
+  // Rows of the table whose similarities to so many queries at once are held.
+  int64_t part_rows(int64_t at_once, int64_t all) const {
+    return std::clamp<int64_t>(most_similarities / std::max<int64_t>(at_once, 1), 1, std::max<int64_t>(all, 1));
   }
 
   // Copies queries to the device, where each takes `stride` numbers.
