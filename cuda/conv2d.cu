@@ -247,7 +247,7 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const float*
                            static_cast<int>(depth), Divider(fours), filters_in_vectors && aligned_for_vectors(output)});
       return;
     }
-    const MatmulPlan plan(context.device.index, s.groups, rows, s.filters, depth, true);
+    const MatmulPlan plan(context, s.groups, rows, s.filters, depth, true);
     float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
     const MatrixOutput to{output + first_out, p.filters, bias, activation,
                           filters_in_vectors && aligned_for_vectors(output)};
@@ -438,7 +438,7 @@ void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const
     const Shape2d s(p, images);
     const auto phases = [](int64_t extent, int64_t stride) { return (extent + stride - 1) / stride; };
     const int64_t rows = images * phases(p.height, p.stride_height) * phases(p.width, p.stride_width);
-    const MatmulPlan plan(context.device.index, static_cast<int>(z), rows, s.channels, int64_t{s.taps()} * s.filters,
+    const MatmulPlan plan(context, static_cast<int>(z), rows, s.channels, int64_t{s.taps()} * s.filters,
                           false);
     run_matmul(context, plan,
                BackwardInputProblem{s, grad_output + first_out, filters, grad_input + first_in,
@@ -531,7 +531,7 @@ void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, con
   const Shape2d s(p, p.batch);
   const int64_t rows = int64_t{s.taps()} * s.channels;
   const int64_t depth = p.batch * out_pixels_of(p);
-  const MatmulPlan plan(context.device.index, s.groups, rows, s.filters, depth, true);
+  const MatmulPlan plan(context, s.groups, rows, s.filters, depth, true);
   float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
   const MatrixOutput to{grad_filters, p.filters, nullptr, Activation::linear,
                         s.filters % 4 == 0 && aligned_for_vectors(grad_filters)};

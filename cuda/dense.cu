@@ -32,7 +32,7 @@ template <bool AlongA, bool AlongB>
 void multiply(const Context& context, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
               const float* bias, Activation activation, float* c, int64_t rows, int64_t columns, int64_t depth) {
   Scratch scratch(context);
-  const MatmulPlan plan(context.device.index, 1, rows, columns, depth, true);
+  const MatmulPlan plan(context, 1, rows, columns, depth, true);
   float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
   const MatrixOutput output{c, columns, bias, activation, aligned_for_vectors(c) && columns % 4 == 0};
   const MatrixProduct<AlongA, AlongB> problem{

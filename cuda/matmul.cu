@@ -1,5 +1,7 @@
 #include "matmul.hpp"
 
+#include <atomic>
+
 namespace convec::cuda {
 
 namespace {
@@ -55,7 +57,26 @@ __global__ void __launch_bounds__(block_threads)
   sums[static_cast<int64_t>(blockIdx.y) * columns + column] = sum;
 }
 
+// Says which code of this build a device runs.
+__global__ void probe_kernel() {}
+
 }  // namespace
+
+bool tensor_cores(int device) {
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  if (major < 8) return false;
+  constexpr int most_devices = 64;
+  static std::atomic<int> known[most_devices] = {};  // the virtual architecture, e.g. 90
+  std::atomic<int>& compiled_for = known[device % most_devices];
+  if (compiled_for == 0) {
+    const DeviceGuard guard(device);
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(probe_kernel)), "cudaFuncGetAttributes");
+    compiled_for = attributes.ptxVersion;
+  }
+  return compiled_for >= 80;
+}
 
 void add_slices(const Context& context, const PartialSums& parts, int slices, int z, int rows, int columns,
                 const MatrixOutput& to, int64_t z_step) {

@@ -1,6 +1,7 @@
-// Matrix products C = A B in float32, for dense layers and for convolutions as implicit products: a block computes a
-// tile of C from tiles of A and B in shared memory, the next of which are loaded while the present are used; a thread
-// keeps a few rows and columns of C in registers. Sums run in the order of k, so that results repeat bit by bit.
+// Matrix products C = A B, for dense layers and for convolutions as implicit products: a block computes a tile of C
+// from tiles of A and B in shared memory, the next of which are loaded while the present are used. In float32 a thread
+// keeps a few rows and columns of C in registers; in the other precisions a warp does, and multiplies on tensor cores.
+// Sums run in the order of k, so that results repeat bit by bit.
 //
 // A Problem describes one product (or several, one a value of blockIdx.z) by three parts, each of which finds its
 // elements in memory as it likes:
@@ -19,6 +20,7 @@
 
 #include "activation.hpp"
 #include "kernel.hpp"
+#include "tensor_core.hpp"
 
 namespace convec::cuda {
 
@@ -154,6 +156,197 @@ __global__ void __launch_bounds__(T::threads) matmul_kernel(Problem problem, Dep
   }
 }
 
+// ---- On tensor cores ------------------------------------------------------------------------------------------------
+
+template <int Rows, int Columns, int WarpRows, int WarpColumns>
+struct TensorTile {
+  static constexpr int rows = Rows;
+  static constexpr int columns = Columns;
+  static constexpr int depth = 16;  // words
+  static constexpr int warp_rows = WarpRows;
+  static constexpr int warp_columns = WarpColumns;
+  static constexpr int threads = (Rows / WarpRows) * (Columns / WarpColumns) * warp_size;
+  static_assert(WarpRows % 16 == 0 && WarpColumns % 8 == 0);
+};
+
+using LargeTensorTile = TensorTile<128, 128, 64, 32>;
+using MediumTensorTile = TensorTile<64, 64, 32, 32>;
+
+// Shared memory of one operand: its tile, twice, with k innermost where it is loaded along k, else outermost. Either
+// padding puts the words that a warp reads at once, eight neighbours of o by four of k, in different banks.
+template <bool AlongK, int Edge, int Depth>
+struct alignas(4 * sizeof(Word)) SharedWords {
+  Word at[2][AlongK ? Edge : Depth][AlongK ? Depth + 4 : Edge + 8];
+
+  __device__ __forceinline__ Word word(int buffer, int o, int k) const {
+    return AlongK ? at[buffer][o][k] : at[buffer][k][o];
+  }
+};
+
+// The part of an operand's tile that a thread loads: four numbers here and there, kept in registers until they are
+// stored.
+template <typename Math, typename Operand, typename T, int Edge>
+class TensorLoading {
+ public:
+  using Shared = SharedWords<Operand::along_k, Edge, T::depth>;
+
+  __device__ __forceinline__ TensorLoading(const Operand& operand, int first, int thread)
+      : four_(thread % fours * 4), line_(thread / fours) {
+    CONVEC_UNROLL
+    for (int i = 0; i < outers; ++i) outer_[i] = operand.outer(first + (Operand::along_k ? line_ + i * lines : four_));
+  }
+
+  __device__ __forceinline__ void load(const Operand& operand, int k, int end) {
+    CONVEC_UNROLL
+    for (int i = 0; i < loads; ++i)
+      if constexpr (Operand::along_k) {
+        values_[i][0] = operand.load(outer_[i], k + four_, end);
+      } else {
+        CONVEC_UNROLL
+        for (int n = 0; n < neighbours; ++n)
+          values_[i][n] = operand.load(outer_[0], k + (line_ + i * lines) * neighbours + n, end);
+      }
+  }
+
+#if CONVEC_TENSOR_CORES
+  __device__ __forceinline__ void keep(Shared& shared, int buffer) const {
+    CONVEC_UNROLL
+    for (int i = 0; i < loads; ++i) {
+      Word* const to = &shared.at[buffer][line_ + i * lines][Operand::along_k ? four_ / Math::per_word : four_];
+      if constexpr (Operand::along_k && Math::per_word == 2) {
+        const Floats<4>& v = values_[i][0];
+        store_words<2>(to, {{Math::keep(v.at[0], v.at[1]), Math::keep(v.at[2], v.at[3])}});
+      } else {
+        Words<4> words;
+        CONVEC_UNROLL
+        for (int j = 0; j < 4; ++j)
+          if constexpr (Math::per_word == 2) {
+            words.at[j] = Math::keep(values_[i][0].at[j], values_[i][1].at[j]);
+          } else {
+            words.at[j] = Math::keep(values_[i][0].at[j]);
+          }
+        store_words<4>(to, words);
+      }
+    }
+  }
+#endif
+
+ private:
+  // Fours of a line of shared memory, lines that the block stores at once, and what is left for a thread.
+  static constexpr int fours = Operand::along_k ? T::depth * Math::per_word / 4 : Edge / 4;
+  static constexpr int lines = T::threads / fours;
+  static constexpr int loads = (Operand::along_k ? Edge : T::depth) / lines;
+  static constexpr int outers = Operand::along_k ? loads : 1;
+  // Lines of numbers that become one of words.
+  static constexpr int neighbours = Operand::along_k ? 1 : Math::per_word;
+  static_assert(T::threads % fours == 0 && (Operand::along_k ? Edge : T::depth) % lines == 0);
+
+  template <int Count>
+  __device__ static __forceinline__ void store_words(Word* to, const Words<Count>& words) {
+    struct alignas(Count * sizeof(Word)) Vector {
+      Words<Count> words;
+    };
+    *reinterpret_cast<Vector*>(to) = {words};
+  }
+
+  int four_;
+  int line_;
+  typename Operand::Outer outer_[outers];
+  Floats<4> values_[loads][neighbours];
+};
+
+template <typename T, typename Math, typename Problem>
+__global__ void __launch_bounds__(T::threads)
+    tensor_matmul_kernel(Problem problem, DepthSlices slices, Divider by_columns) {
+#if CONVEC_TENSOR_CORES
+  const auto operands = problem.operands(static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
+  using A = std::remove_const_t<decltype(operands.a)>;
+  using B = std::remove_const_t<decltype(operands.b)>;
+  using LoadA = TensorLoading<Math, A, T, T::rows>;
+  using LoadB = TensorLoading<Math, B, T, T::columns>;
+  __shared__ typename LoadA::Shared shared_a;
+  __shared__ typename LoadB::Shared shared_b;
+
+  std::uint32_t column_tile = blockIdx.x;
+  const int first_row = static_cast<int>(by_columns.split(column_tile)) * T::rows;
+  const int first_column = static_cast<int>(column_tile) * T::columns;
+  // Products of the same launch may have fewer rows than the largest.
+  if (first_row >= operands.rows) return;
+  const int begin = static_cast<int>(blockIdx.y) * slices.size;
+  const int end = min(operands.depth, begin + slices.size);
+
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % warp_size;
+  const int group = lane / 4;
+  const int member = lane % 4;
+  constexpr int warps_across = T::columns / T::warp_columns;
+  const int row = thread / warp_size / warps_across * T::warp_rows;
+  const int column = thread / warp_size % warps_across * T::warp_columns;
+  constexpr int row_count = T::warp_rows / 16;
+  constexpr int column_count = T::warp_columns / 8;
+
+  float sums[row_count][column_count][4] = {};
+  LoadA load_a(operands.a, first_row, thread);
+  LoadB load_b(operands.b, first_column, thread);
+  load_a.load(operands.a, begin, end);
+  load_b.load(operands.b, begin, end);
+  load_a.keep(shared_a, 0);
+  load_b.keep(shared_b, 0);
+  __syncthreads();
+  int buffer = 0;
+  constexpr int step = T::depth * Math::per_word;
+  for (int k0 = begin; k0 < end; k0 += step) {
+    const bool more = k0 + step < end;
+    if (more) {
+      load_a.load(operands.a, k0 + step, end);
+      load_b.load(operands.b, k0 + step, end);
+    }
+    CONVEC_UNROLL
+    for (int k = 0; k < T::depth; k += 8) {
+      typename Math::template Factor<2> b[column_count];
+      CONVEC_UNROLL
+      for (int j = 0; j < column_count; ++j) {
+        const int o = column + j * 8 + group;
+        b[j] = Math::factor(Words<2>{{shared_b.word(buffer, o, k + member), shared_b.word(buffer, o, k + member + 4)}});
+      }
+      CONVEC_UNROLL
+      for (int i = 0; i < row_count; ++i) {
+        const int o = row + i * 16 + group;
+        const auto a = Math::factor(
+            Words<4>{{shared_a.word(buffer, o, k + member), shared_a.word(buffer, o + 8, k + member),
+                      shared_a.word(buffer, o, k + member + 4), shared_a.word(buffer, o + 8, k + member + 4)}});
+        CONVEC_UNROLL
+        for (int j = 0; j < column_count; ++j) Math::multiply(sums[i][j], a, b[j]);
+      }
+    }
+    if (more) {
+      buffer ^= 1;
+      load_a.keep(shared_a, buffer);
+      load_b.keep(shared_b, buffer);
+      __syncthreads();
+    }
+  }
+
+  // Two neighbouring lanes hold two columns each of two rows; after an exchange, four of one.
+  const bool odd = member % 2 != 0;
+  CONVEC_UNROLL
+  for (int i = 0; i < row_count; ++i) {
+    const int m = first_row + row + i * 16 + group + (odd ? 8 : 0);
+    CONVEC_UNROLL
+    for (int j = 0; j < column_count; ++j) {
+      const float (&c)[4] = sums[i][j];
+      const float first = __shfl_xor_sync(whole_warp, odd ? c[0] : c[2], 1);
+      const float second = __shfl_xor_sync(whole_warp, odd ? c[1] : c[3], 1);
+      const float four[4] = {odd ? first : c[0], odd ? second : c[1], odd ? c[2] : first, odd ? c[3] : second};
+      const int n = first_column + column + j * 8 + member / 2 * 4;
+      if (m < operands.rows && n < operands.columns) operands.c.store(m, n, four, operands.columns - n);
+    }
+  }
+#else
+  __trap();  // tensor_cores() is asked before
+#endif
+}
+
 // ---- Parts that several problems share ------------------------------------------------------------------------------
 
 // An operand that is a matrix in memory: element (o, k) at o * stride + k (along k) or k * stride + o.
@@ -227,20 +420,24 @@ struct MaybePartial {
 
 // What a launch looks like, and what it needs.
 struct MatmulPlan {
-  int tile = 0;  // 0 small, 1 medium, 2 large
+  MatmulPrecision precision;
+  int tile = 0;  // 0 small (in float32 only), 1 medium, 2 large
   int z = 1;
   DepthSlices slices;
   int rows, columns;  // of the largest product
 
   // `z` products of rows x depth and depth x columns.
-  MatmulPlan(int device, int z_, int64_t rows_, int64_t columns_, int64_t depth, bool may_slice)
-      : z(z_), rows(static_cast<int>(rows_)), columns(static_cast<int>(columns_)) {
-    const int64_t wanted = multiprocessors(device);
+  MatmulPlan(const Context& context, int z_, int64_t rows_, int64_t columns_, int64_t depth, bool may_slice)
+      : precision(tensor_cores(context.device.index) ? context.matmul_precision : MatmulPrecision::float32),
+        z(z_),
+        rows(static_cast<int>(rows_)),
+        columns(static_cast<int>(columns_)) {
+    const int64_t wanted = multiprocessors(context.device.index);
     const auto tiles = [&](int64_t edge) { return z * ((rows_ + edge - 1) / edge) * ((columns_ + edge - 1) / edge); };
     // The largest tile of which there are enough to fill the device, and that columns do not leave mostly empty.
     if (columns_ > 64 && rows_ > 64 && tiles(128) >= wanted)
       tile = 2;
-    else if (columns_ > 32 && rows_ > 32 && tiles(64) >= wanted)
+    else if (precision != MatmulPrecision::float32 || (columns_ > 32 && rows_ > 32 && tiles(64) >= wanted))
       tile = 1;
     slices.size = static_cast<int>(std::max<int64_t>(depth, 1));
     if (!may_slice) return;
@@ -263,23 +460,42 @@ struct MatmulPlan {
 };
 
 template <typename T, typename Problem>
-void launch_tile(const Context& context, const MatmulPlan& plan, const Problem& problem) {
+void launch_tile(const Context& context, const MatmulPlan& plan, const Problem& problem,
+                 void (*kernel)(Problem, DepthSlices, Divider)) {
   const int64_t across = (plan.columns + T::columns - 1) / T::columns;
   const int64_t down = (plan.rows + T::rows - 1) / T::rows;
   const dim3 grid(static_cast<unsigned int>(across * down), static_cast<unsigned int>(plan.slices.count),
                   static_cast<unsigned int>(plan.z));
-  launch(matmul_kernel<T, Problem>, {grid, T::threads, 0, stream_of(context)}, problem, plan.slices, Divider(across));
+  launch(kernel, {grid, T::threads, 0, stream_of(context)}, problem, plan.slices, Divider(across));
+}
+
+template <typename Math, typename Problem>
+void run_on_tensor_cores(const Context& context, const MatmulPlan& plan, const Problem& problem) {
+  if (plan.tile == 2)
+    launch_tile<LargeTensorTile>(context, plan, problem, tensor_matmul_kernel<LargeTensorTile, Math, Problem>);
+  else
+    launch_tile<MediumTensorTile>(context, plan, problem, tensor_matmul_kernel<MediumTensorTile, Math, Problem>);
 }
 
 template <typename Problem>
 void run_matmul(const Context& context, const MatmulPlan& plan, const Problem& problem) {
+  switch (plan.precision) {
+    case MatmulPrecision::tf32:
+      return run_on_tensor_cores<Tf32>(context, plan, problem);
+    case MatmulPrecision::tf32x3:
+      return run_on_tensor_cores<Tf32x3>(context, plan, problem);
+    case MatmulPrecision::mixed_bfloat16:
+      return run_on_tensor_cores<BFloat16>(context, plan, problem);
+    case MatmulPrecision::float32:
+      break;
+  }
   switch (plan.tile) {
     case 2:
-      return launch_tile<LargeTile>(context, plan, problem);
+      return launch_tile<LargeTile>(context, plan, problem, matmul_kernel<LargeTile, Problem>);
     case 1:
-      return launch_tile<MediumTile>(context, plan, problem);
+      return launch_tile<MediumTile>(context, plan, problem, matmul_kernel<MediumTile, Problem>);
     default:
-      return launch_tile<SmallTile>(context, plan, problem);
+      return launch_tile<SmallTile>(context, plan, problem, matmul_kernel<SmallTile, Problem>);
   }
 }
 

@@ -5,7 +5,8 @@
 // waits for it, as the most careless GPU would. Names and behaviour are the CUDA C++ Programming Guide's; the two
 // headers beside this one have half precision.
 //
-// Not seen by it: races between blocks, memory order, tensor cores, asynchronous copies within a kernel, clusters.
+// Not seen by it: races between blocks, memory order, asynchronous copies within a kernel, clusters. Tensor cores are
+// emulated where they are used (cuda/tensor_core.hpp).
 #pragma once
 
 #include <cmath>
@@ -103,6 +104,12 @@ enum cudaDeviceAttr {
 enum cudaFuncAttribute {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
   cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+
+// The members that convec reads.
+struct cudaFuncAttributes {
+  int ptxVersion;
+  int binaryVersion;
 };
 
 constexpr unsigned int cudaStreamDefault = 0;
@@ -222,6 +229,10 @@ cudaError_t cudaMallocHost(T** pointer, std::size_t size) {
 }
 template <typename T>
 cudaError_t cudaFuncSetAttribute(T* /*kernel*/, cudaFuncAttribute /*attribute*/, int /*value*/) {
+  return cudaSuccess;
+}
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* /*kernel*/) {
+  *attributes = {90, 90};
   return cudaSuccess;
 }
 template <typename T>

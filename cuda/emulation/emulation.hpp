@@ -28,6 +28,9 @@ Schedule schedule();
 void set_memory(std::size_t bytes);
 std::size_t memory_in_use();
 
+// What the device says it is; at first 9.0.
+void set_compute_capability(int major, int minor);
+
 // The device is lost at the launch after `launches` more of them: it and all later work fail with `error` until
 // cudaDeviceReset(). A negative number: never.
 void lose_device_after(int launches, cudaError_t error = cudaErrorLaunchFailure);

@@ -71,6 +71,8 @@ struct Device {
   unsigned long long streams_made = 0;
   cudaError_t lost = cudaSuccess;  // fails all work until a reset
   cudaError_t last = cudaSuccess;
+  int major = 9;  // compute capability
+  int minor = 0;
   int launches_left = -1;
   cudaError_t coming_loss = cudaErrorLaunchFailure;
   int depth = 0;  // of work that is running
@@ -232,6 +234,10 @@ void set_schedule(Schedule schedule, std::uint64_t seed) {
 Schedule schedule() { return device().schedule; }
 void set_memory(std::size_t bytes) { device().memory = bytes; }
 std::size_t memory_in_use() { return device().used; }
+void set_compute_capability(int major, int minor) {
+  device().major = major;
+  device().minor = minor;
+}
 void lose_device_after(int launches, cudaError_t error) {
   device().launches_left = launches;
   device().coming_loss = error;
@@ -361,8 +367,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int number) {
   properties->maxThreadsPerMultiProcessor = 2048;
   properties->maxGridSize[0] = 2147483647;
   properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
-  properties->major = 9;
-  properties->minor = 0;
+  properties->major = device().major;
+  properties->minor = device().minor;
   properties->multiProcessorCount = 2;
   properties->l2CacheSize = 50 << 20;
   return cudaSuccess;

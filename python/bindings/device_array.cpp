@@ -1,6 +1,8 @@
 #include "device_array.hpp"
 
+#include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -51,6 +53,27 @@ bool on_cuda_by_dlpack(py::handle object) {
 }
 
 }  // namespace
+
+namespace {
+
+std::atomic<MatmulPrecision>& chosen_matmul_precision() {
+  static std::atomic<MatmulPrecision> chosen{[] {
+    const char* text = std::getenv("CONVEC_MATMUL_PRECISION");
+    try {
+      return text == nullptr || *text == '\0' ? MatmulPrecision::float32 : parse_matmul_precision(text);
+    } catch (const ValueError& error) {
+      throw ValueError("the environment variable CONVEC_MATMUL_PRECISION: " + std::string(error.what()));
+    }
+  }()};
+  return chosen;
+}
+
+}  // namespace
+
+MatmulPrecision matmul_precision() { return chosen_matmul_precision().load(std::memory_order_relaxed); }
+void set_matmul_precision(MatmulPrecision chosen) {
+  chosen_matmul_precision().store(chosen, std::memory_order_relaxed);
+}
 
 Array to_array(py::handle object, const char* name) {
   if (py::isinstance<py::array>(object)) return Array(py::reinterpret_borrow<py::array>(object));

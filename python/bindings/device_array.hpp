@@ -11,6 +11,11 @@ namespace convec::python {
 
 namespace py = pybind11;
 
+// What ops on a device's arrays and new models multiply in: as set, at first by the environment variable
+// CONVEC_MATMUL_PRECISION, else float32. Throws ValueError where that names none.
+MatmulPrecision matmul_precision();
+void set_matmul_precision(MatmulPrecision chosen);
+
 // An array and who keeps it alive. On a device: what has `__cuda_array_interface__` (CuPy, torch, JAX, Numba), or is
 // on a CUDA device by `__dlpack_device__` (through CuPy).
 class Array {
@@ -21,7 +26,7 @@ class Array {
   bool on_device() const noexcept { return device_.type != DeviceType::cpu; }
   Device device() const noexcept { return device_; }
   // Where an op on this array runs: on a device, on CuPy's current stream.
-  Context context() const noexcept { return {device_, stream_}; }
+  Context context() const { return {device_, stream_, on_device() ? matmul_precision() : MatmulPrecision::float32}; }
   // The object for Python. It is typed as NumPy's whatever it is.
   py::array object() const { return py::reinterpret_borrow<py::array>(object_); }
 

@@ -468,6 +468,12 @@ void register_network(py::module_& module) {
           py::arg("type"), py::arg("index") = 0, "Moves to a device: 'cpu', or 'cuda' and its number.")
       .def_property_readonly(
           "device", [](const Network& network) { return to_string(network.device()); }, "The device's name.")
+      .def_property(
+          "matmul_precision", [](const Network& network) { return name_of(network.matmul_precision()); },
+          [](Network& network, const std::string& name) {
+            network.set_matmul_precision(parse_matmul_precision(name.c_str()));
+          },
+          "How exactly dense layers and convolutions multiply on a GPU.")
       .def("initialize", &Network::initialize, py::arg("seed"), "Glorot-uniform kernels, zero biases.")
       .def(
           "compile",

@@ -7,6 +7,7 @@
 #include <convec/version.hpp>
 
 #include "bindings.hpp"
+#include "device_array.hpp"
 
 namespace convec::python {
 
@@ -23,6 +24,33 @@ void register_system(pybind11::module_& module) {
       "Chooses an instruction-set level.");
   module.def("winograd", &winograd, "Whether 3 x 3 convolutions may run by Winograd's minimal filtering.");
   module.def("set_winograd", &set_winograd, py::arg("enabled"), "Allows or forbids Winograd's minimal filtering.");
+  module.def(
+      "matmul_precision", [] { return name_of(matmul_precision()); },
+      R"(How exactly dense layers and convolutions multiply on a GPU, in new models and in convec.ops.
+
+Returns:
+    'float32', 'tf32', '3xtf32' or 'mixed_bfloat16'; at first that of the environment variable
+    CONVEC_MATMUL_PRECISION, or 'float32'.
+
+Raises:
+    ValueError: CONVEC_MATMUL_PRECISION names none.)");
+  module.def(
+      "set_matmul_precision",
+      [](const std::string& name) { set_matmul_precision(parse_matmul_precision(name.c_str())); }, py::arg("precision"),
+      R"(Sets how exactly dense layers and convolutions multiply on a GPU, in models made from now on and in convec.ops.
+
+Arrays, weights and sums stay float32, and all other ops compute in float32. It is a floor: the CPU, and GPUs before
+compute capability 8.0, compute in float32 whatever is allowed here.
+
+Args:
+    precision: 'float32'; 'tf32': factors with a significand of 10 stored bits; '3xtf32': three products of TF32 in
+        place of one, with float32's error; 'mixed_bfloat16': factors rounded to bfloat16 (7 stored bits).
+
+Raises:
+    ValueError: there is no such precision.)");
+  module.def(
+      "check_matmul_precision", [](const std::string& name) { return name_of(parse_matmul_precision(name.c_str())); },
+      py::arg("precision"), "The name of a precision. Raises ValueError for another.");
   module.def(
       "available_isas",
       [] {

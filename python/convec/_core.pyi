@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'check_matmul_precision', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_matmul_precision', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
 class DeviceMemory:
     """
     Memory of a CUDA device, zeroed.
@@ -128,6 +128,14 @@ class Network:
         ...
     @learning_rate.setter
     def learning_rate(self, arg1: float) -> None:
+        ...
+    @property
+    def matmul_precision(self) -> str:
+        """
+        How exactly dense layers and convolutions multiply on a GPU.
+        """
+    @matmul_precision.setter
+    def matmul_precision(self, arg1: str) -> None:
         ...
     @property
     def output_shape(self) -> tuple[typing.Any, ...]:
@@ -393,6 +401,10 @@ def batch_norm_inference(input: typing.Any, gamma: typing.Any, beta: typing.Any,
     ...
 def batch_norm_training(input: typing.Any, gamma: typing.Any, beta: typing.Any, moving_mean: typing.Any, moving_variance: typing.Any, momentum: float, epsilon: float, out: typing.Any) -> tuple[typing.Any, ...]:
     ...
+def check_matmul_precision(precision: str) -> str:
+    """
+    The name of a precision. Raises ValueError for another.
+    """
 def conv2d(input: typing.Any, filters: typing.Any, bias: typing.Any, strides: typing.Any, padding: typing.Any, dilation: typing.Any, groups: int, activation: str, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
 def conv2d_backward_filters(input: typing.Any, grad_output: typing.Any, kernel_size: typing.Any, strides: typing.Any, padding: typing.Any, dilation: typing.Any, groups: int) -> tuple[typing.Any, ...]:
@@ -442,6 +454,17 @@ def global_max_pool2d_backward(grad_output: typing.Any, input: typing.Any, out: 
 def has_cuda_backend() -> bool:
     """
     Whether a CUDA backend was taken over.
+    """
+def matmul_precision() -> str:
+    """
+    How exactly dense layers and convolutions multiply on a GPU, in new models and in convec.ops.
+    
+    Returns:
+        'float32', 'tf32', '3xtf32' or 'mixed_bfloat16'; at first that of the environment variable
+        CONVEC_MATMUL_PRECISION, or 'float32'.
+    
+    Raises:
+        ValueError: CONVEC_MATMUL_PRECISION names none.
     """
 def max_pool2d(input: typing.Any, pool_size: typing.Any, strides: typing.Any, padding: typing.Any, out: typing.Any) -> numpy.typing.NDArray[numpy.float32]:
     ...
@@ -530,6 +553,20 @@ def set_cuda_backend(capsule: typing.Any) -> None:
 def set_isa(name: str) -> None:
     """
     Chooses an instruction-set level.
+    """
+def set_matmul_precision(precision: str) -> None:
+    """
+    Sets how exactly dense layers and convolutions multiply on a GPU, in models made from now on and in convec.ops.
+    
+    Arrays, weights and sums stay float32, and all other ops compute in float32. It is a floor: the CPU, and GPUs before
+    compute capability 8.0, compute in float32 whatever is allowed here.
+    
+    Args:
+        precision: 'float32'; 'tf32': factors with a significand of 10 stored bits; '3xtf32': three products of TF32 in
+            place of one, with float32's error; 'mixed_bfloat16': factors rounded to bfloat16 (7 stored bits).
+    
+    Raises:
+        ValueError: there is no such precision.
     """
 def set_num_threads(threads: int) -> None:
     """

@@ -25,6 +25,7 @@ def _info() -> int:
         "processor": convec.cpu_name(),
         "instruction set": f"{convec.current_isa()} (available: {', '.join(convec.available_isas())})",
         "threads": str(convec.num_threads()),
+        "GPU products": convec.matmul_precision(),
         "Winograd": "on" if convec.winograd() else "off",
         "compiled core": str(_core.__file__),
     }

@@ -22,6 +22,8 @@
 
 #include "backend.hpp"
 #include "emulation.hpp"
+#include "launch.hpp"
+#include "tensor_core.hpp"
 #include "test.hpp"
 
 namespace {
@@ -69,6 +71,8 @@ class Place {
   Place(const Place&) = delete;
   Place& operator=(const Place&) = delete;
   virtual Context context() const = 0;
+  // Of the device's products; the host's are float32.
+  virtual void set_precision(convec::MatmulPrecision) {}
   virtual TensorView array(const Tensor& host) = 0;
   // All arrays as they are now, in the order they were made.
   virtual std::vector<std::vector<float>> read() = 0;
@@ -108,7 +112,8 @@ class OnDevice final : public Place {
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
 
-  Context context() const override { return {cuda, nullptr}; }
+  Context context() const override { return {cuda, nullptr, precision_}; }
+  void set_precision(convec::MatmulPrecision precision) override { precision_ = precision; }
   TensorView array(const Tensor& host) override {
     const std::size_t bytes = static_cast<std::size_t>(host.shape().size()) * size_of(host.dtype());
     std::vector<std::byte> image(bytes + 2 * guard_, std::byte{0xA5});
@@ -141,6 +146,7 @@ class OnDevice final : public Place {
     bool floats;
   };
   std::size_t guard_;
+  convec::MatmulPrecision precision_ = convec::MatmulPrecision::float32;
   std::vector<Entry> arrays_;
 };
 
@@ -172,18 +178,46 @@ void compare(const std::function<void(Place&)>& run, double tolerance = 2e-5) {
   convec::emulation::set_schedule(Schedule::round_robin);
 }
 
+// Ways to multiply, and what the rounding of two factors leaves of a sum's exactness, with room for unlucky sums.
+struct Multiplication {
+  convec::MatmulPrecision precision;
+  double tolerance;
+};
+constexpr Multiplication in_float32{convec::MatmulPrecision::float32, 2e-5};
+constexpr Multiplication on_tensor_cores[] = {{convec::MatmulPrecision::tf32, 4e-3},
+                                              {convec::MatmulPrecision::tf32x3, 2e-5},
+                                              {convec::MatmulPrecision::mixed_bfloat16, 3e-2}};
+
 void compare_conv2d(const Shape& input, const Shape& filters, const Conv2dOptions& options,
-                    Activation activation = Activation::linear) {
+                    Activation activation = Activation::linear, const Multiplication& way = in_float32) {
   const Shape output = conv2d_output_shape(input, filters, options);
-  compare([&](Place& place) {
-    const TensorView x = place.array(random(input, 1));
-    const TensorView w = place.array(random(filters, 2));
-    const TensorView b = place.array(random({filters[3]}, 3));
-    const TensorView g = place.array(random(output, 4));
-    conv2d_forward(place.context(), x, w, b, options, activation, place.zeros(output));
-    conv2d_backward_input(place.context(), g, w, options, place.zeros(input));
-    conv2d_backward_filters(place.context(), x, g, options, place.zeros(filters), place.zeros({filters[3]}));
-  });
+  compare(
+      [&](Place& place) {
+        place.set_precision(way.precision);
+        const TensorView x = place.array(random(input, 1));
+        const TensorView w = place.array(random(filters, 2));
+        const TensorView b = place.array(random({filters[3]}, 3));
+        const TensorView g = place.array(random(output, 4));
+        conv2d_forward(place.context(), x, w, b, options, activation, place.zeros(output));
+        conv2d_backward_input(place.context(), g, w, options, place.zeros(input));
+        conv2d_backward_filters(place.context(), x, g, options, place.zeros(filters), place.zeros({filters[3]}));
+      },
+      way.tolerance);
+}
+
+void compare_dense(int64_t batch, int64_t in, int64_t units, const Multiplication& way = in_float32) {
+  compare(
+      [=](Place& place) {
+        place.set_precision(way.precision);
+        const TensorView x = place.array(random({batch, in}, 1));
+        const TensorView w = place.array(random({in, units}, 2));
+        const TensorView b = place.array(random({units}, 3));
+        const TensorView g = place.array(random({batch, units}, 4));
+        dense_forward(place.context(), x, w, b, Activation::tanh, place.zeros({batch, units}));
+        dense_backward_input(place.context(), g, w, place.zeros({batch, in}));
+        dense_backward_weights(place.context(), x, g, place.zeros({in, units}), place.zeros({units}));
+      },
+      way.tolerance);
 }
 
 TEST(convolutions) {
@@ -197,22 +231,94 @@ TEST(convolutions) {
 // Large enough for the larger tiles and for sums in slices.
 TEST(tiles) {
   compare_conv2d({1, 12, 11, 36}, {3, 3, 36, 68}, {{1, 1}, Padding::same(), {1, 1}});
-  const auto dense = [](int64_t batch, int64_t in, int64_t units) {
-    compare([=](Place& place) {
-      const TensorView x = place.array(random({batch, in}, 1));
-      const TensorView w = place.array(random({in, units}, 2));
-      const TensorView b = place.array(random({units}, 3));
-      const TensorView g = place.array(random({batch, units}, 4));
-      dense_forward(place.context(), x, w, b, Activation::tanh, place.zeros({batch, units}));
-      dense_backward_input(place.context(), g, w, place.zeros({batch, in}));
-      dense_backward_weights(place.context(), x, g, place.zeros({in, units}), place.zeros({units}));
-    });
+  compare_dense(1, 1, 1);
+  compare_dense(5, 13, 7);
+  compare_dense(33, 70, 34);
+  compare_dense(35, 600, 36);
+  compare_dense(130, 20, 136);
+}
+
+// Tiles of both sizes, whole and cut, operands that lie either way, sums in slices, gathers in fours and one by one.
+TEST(tensor_cores) {
+  for (const Multiplication& way : on_tensor_cores) {
+    compare_conv2d({2, 7, 6, 4}, {3, 3, 4, 5}, {}, Activation::linear, way);
+    compare_conv2d({1, 6, 9, 8}, {3, 2, 8, 12}, {{2, 1}, Padding::same(), {1, 2}}, Activation::linear, way);
+    compare_conv2d({2, 9, 8, 6}, {2, 3, 3, 4}, {{3, 2}, Padding::pixels(2, 0, 1, 3), {2, 3}, 2}, Activation::relu, way);
+    compare_dense(5, 13, 7, way);
+    compare_dense(35, 200, 36, way);
+    compare_dense(130, 36, 136, way);
+  }
+}
+
+// What a warp multiplies is what its lanes are said to hold.
+namespace kernels {
+__global__ void multiply_kernel(const float* a, const float* b, float* c) {
+  using convec::cuda::multiply_tf32;
+  using convec::cuda::to_tf32;
+  using convec::cuda::Word;
+  const auto lane = static_cast<int>(threadIdx.x);
+  const int group = lane / 4;
+  const int member = lane % 4;
+  const Word of_a[4] = {to_tf32(a[group * 8 + member]), to_tf32(a[(group + 8) * 8 + member]),
+                        to_tf32(a[group * 8 + member + 4]), to_tf32(a[(group + 8) * 8 + member + 4])};
+  const Word of_b[2] = {to_tf32(b[member * 8 + group]), to_tf32(b[(member + 4) * 8 + group])};
+  float sums[4] = {};
+  multiply_tf32(sums, of_a, of_b);
+  for (int i = 0; i < 4; ++i) c[(group + i / 2 * 8) * 8 + member * 2 + i % 2] = sums[i];
+}
+}  // namespace kernels
+
+TEST(fragments) {
+  OnDevice device(0);
+  Tensor a({16, 8});
+  Tensor b({8, 8});
+  for (int64_t i = 0; i < 128; ++i) a.f32()[i] = static_cast<float>(i % 61 - 30);
+  for (int64_t i = 0; i < 64; ++i) b.f32()[i] = static_cast<float>(i % 23 - 11);
+  const TensorView on_device_a = device.array(a);
+  const TensorView on_device_b = device.array(b);
+  const TensorView c = device.zeros({16, 8});
+  convec::cuda::launch(kernels::multiply_kernel, {1, 32, 0, nullptr}, on_device_a.f32(), on_device_b.f32(), c.f32());
+  const auto found = device.read();
+  for (int64_t row = 0; row < 16; ++row)
+    for (int64_t column = 0; column < 8; ++column) {
+      float sum = 0.0F;
+      for (int64_t k = 0; k < 8; ++k) sum += a.f32()[row * 8 + k] * b.f32()[k * 8 + column];
+      CHECK_EQ(found[2][static_cast<std::size_t>(row * 8 + column)], sum);
+    }
+}
+
+TEST(rounding_to_tf32_and_bfloat16) {
+  using convec::cuda::to_bfloat16_pair;
+  using convec::cuda::to_tf32;
+  const auto bits = [](float value) { return __float_as_uint(value); };
+  CHECK_EQ(to_tf32(1.0F), bits(1.0F));
+  CHECK_EQ(to_tf32(__uint_as_float(0x3F801000U)), 0x3F802000U);  // half a step: away from zero
+  CHECK_EQ(to_tf32(__uint_as_float(0xBF801000U)), 0xBF802000U);
+  CHECK_EQ(to_tf32(__uint_as_float(0x3F800FFFU)), 0x3F800000U);
+  CHECK_EQ(to_tf32(INFINITY), bits(INFINITY));
+  CHECK(std::isnan(__uint_as_float(to_tf32(__uint_as_float(0x7F800001U)))));
+  CHECK_EQ(to_bfloat16_pair(1.0F, -2.0F), 0xC0003F80U);
+  CHECK_EQ(to_bfloat16_pair(__uint_as_float(0x3F808000U), __uint_as_float(0x3F818000U)), 0x3F823F80U);  // to even
+  CHECK_EQ(to_bfloat16_pair(__uint_as_float(0x7F800001U), INFINITY), 0x7F807FFFU);
+}
+
+// Devices before 8.0 compute in float32 what they are asked to do on tensor cores.
+TEST(without_tensor_cores) {
+  const auto product = [](convec::MatmulPrecision precision) {
+    OnDevice device(0);
+    device.set_precision(precision);
+    const TensorView x = device.array(random({9, 40}, 1));
+    const TensorView w = device.array(random({40, 11}, 2));
+    dense_forward(device.context(), x, w, {}, Activation::linear, device.zeros({9, 11}));
+    return device.read()[2];
   };
-  dense(1, 1, 1);
-  dense(5, 13, 7);
-  dense(33, 70, 34);
-  dense(35, 600, 36);
-  dense(130, 20, 136);
+  const auto exact = product(convec::MatmulPrecision::float32);
+  for (const Multiplication& way : on_tensor_cores) {
+    CHECK(product(way.precision) != exact);
+    convec::emulation::set_compute_capability(7, 5);
+    CHECK(product(way.precision) == exact);
+    convec::emulation::set_compute_capability(9, 0);
+  }
 }
 
 TEST(poolings) {

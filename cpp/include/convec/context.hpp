@@ -2,16 +2,35 @@
 /// Where an op runs, and the library's own thread pool.
 #pragma once
 
+#include <cstdint>
+
 #include <convec/export.hpp>
 #include <convec/tensor.hpp>
 
 namespace convec {
 
+/// How exactly dense layers and convolutions multiply on a GPU. Arrays are float32 and products are summed in float32
+/// whatever it is; what is less than float32 is used where it is asked for, never by itself. It is a floor, not an
+/// order: the CPU, GPUs without the tensor cores it takes (before compute capability 8.0), and products too short to
+/// gain by it compute in float32.
+enum class MatmulPrecision : std::uint8_t {
+  float32,        ///< float32 throughout
+  tf32,           ///< factors rounded to the 10 stored bits of TF32's significand, float32's range
+  tf32x3,         ///< "3xtf32": each factor as a sum of two TF32 numbers, three products: float32's error
+  mixed_bfloat16  ///< factors rounded to bfloat16: 7 stored bits of significand, float32's range
+};
+
+/// The precision's name: "float32", "tf32", "3xtf32" or "mixed_bfloat16".
+CONVEC_API const char* name_of(MatmulPrecision precision) noexcept;
+/// The precision of that name. @throws ValueError there is none.
+CONVEC_API MatmulPrecision parse_matmul_precision(const char* name);
+
 /// The device an op runs on and, on CUDA, the stream it is launched on (an opaque cudaStream_t; null is the
 /// default stream). Cheap to copy. Scratch memory is cached per thread inside the library.
 struct Context {
-  Device device;           ///< where it runs
-  void* stream = nullptr;  ///< the device's stream; null: its default
+  Device device;                                                ///< where it runs
+  void* stream = nullptr;                                       ///< the device's stream; null: its default
+  MatmulPrecision matmul_precision = MatmulPrecision::float32;  ///< of dense layers and convolutions
 };
 
 /// Threads used by ops on the CPU, the calling thread included. At first: CONVEC_NUM_THREADS, else the number

@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include <convec/context.hpp>
 #include <convec/export.hpp>
 #include <convec/ops/activation.hpp>
 #include <convec/ops/conv2d.hpp>
@@ -222,6 +223,11 @@ class CONVEC_API Network {
   /// @throws DeviceError the device cannot be used or has too little memory; the network stays where it was.
   void to(Device device);
   Device device() const noexcept;  ///< where it is trained and run
+
+  /// Sets how exactly dense layers and convolutions multiply from now on, in training and inference; at first float32.
+  /// Weights, gradients and all else stay float32. Neither to() nor a file changes or keeps it.
+  void set_matmul_precision(MatmulPrecision matmul_precision) noexcept;
+  MatmulPrecision matmul_precision() const noexcept;  ///< as set_matmul_precision() left it
 
   /// All parameters, in the order of the layers.
   const std::vector<ParameterInfo>& parameters() const noexcept;

@@ -815,7 +815,8 @@ void Network::to(Device device) {
   // Made first: where it fails, nothing has changed.
   std::unique_ptr<DeviceEpoch> epoch;
   if (device.type != DeviceType::cpu) epoch = std::make_unique<DeviceEpoch>(device);
-  const Context context = epoch ? epoch->context() : Context{};
+  Context context = epoch ? epoch->context() : Context{};
+  context.matmul_precision = impl_->context.matmul_precision;
   impl_->parameters.to(context);
   impl_->workspaces.clear();
   impl_->device_epoch = std::move(epoch);
@@ -824,6 +825,14 @@ void Network::to(Device device) {
 }
 
 Device Network::device() const noexcept { return impl_->context.device; }
+
+void Network::set_matmul_precision(MatmulPrecision matmul_precision) noexcept {
+  if (matmul_precision == impl_->context.matmul_precision) return;
+  if (impl_->device_epoch) impl_->device_epoch->forget_graphs();
+  impl_->context.matmul_precision = matmul_precision;
+}
+
+MatmulPrecision Network::matmul_precision() const noexcept { return impl_->context.matmul_precision; }
 
 void Network::set_data_parallel(DataParallel parallel) {
   check::at_least(parallel.ranks, 1, "ranks");

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from convec import _device, backend, saving
+from convec import _core, _device, backend, saving
 from convec._core import Network
 from convec.layers.base import Array, InputLayer, Layer, Shape, check_shape, check_weights
 from convec.models import data, summary
@@ -184,6 +184,24 @@ class Sequential(Trainer):
             return str(self._network.device)
         return str(self._device or _device.current_device())
 
+    @property
+    def matmul_precision(self) -> str:
+        """How exactly dense layers and convolutions multiply on a GPU: 'float32', 'tf32', '3xtf32' or 'mixed_bfloat16'.
+
+        A model that is built has that of :func:`convec.set_matmul_precision` at the time; what is set here is good from
+        the next call on, also between two epochs, and another name raises ValueError. Weights, and files of them, are
+        float32 whatever it is, and say nothing about it. The CPU computes in float32.
+        """
+        if self._network is not None:
+            return self._network.matmul_precision
+        return self._matmul_precision or _core.matmul_precision()
+
+    @matmul_precision.setter
+    def matmul_precision(self, value: str) -> None:
+        self._matmul_precision = _core.check_matmul_precision(value)
+        if self._network is not None:
+            self._network.matmul_precision = self._matmul_precision
+
     def _declared(self) -> Shape | None:
         if self._input is not None:
             return self._input.declared_shape
@@ -221,6 +239,7 @@ class Sequential(Trainer):
         if not self._trainable:
             for layer in self._layers:
                 layer.trainable = False
+        network.matmul_precision = self._matmul_precision or _core.matmul_precision()
         chosen = self._device or _device.current_device()
         if chosen.type != "cpu":
             network.to(chosen.type, chosen.index)

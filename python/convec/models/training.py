@@ -68,6 +68,7 @@ class Trainer(ABC):
     def __init__(self) -> None:
         self._network: Network | None = None
         self._device: _device.Device | None = None
+        self._matmul_precision: str | None = None
         self._owners: list[int] = []
         self._loss: losses.Loss | None = None
         self._optimizer: optimizers.Optimizer | None = None
