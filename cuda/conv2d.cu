@@ -438,8 +438,7 @@ void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const
     const Shape2d s(p, images);
     const auto phases = [](int64_t extent, int64_t stride) { return (extent + stride - 1) / stride; };
     const int64_t rows = images * phases(p.height, p.stride_height) * phases(p.width, p.stride_width);
-    const MatmulPlan plan(context, static_cast<int>(z), rows, s.channels, int64_t{s.taps()} * s.filters,
-                          false);
+    const MatmulPlan plan(context, static_cast<int>(z), rows, s.channels, int64_t{s.taps()} * s.filters, false);
     run_matmul(context, plan,
                BackwardInputProblem{s, grad_output + first_out, filters, grad_input + first_in,
                                     s.filters % 4 == 0 && aligned_for_vectors(grad_output, filters),

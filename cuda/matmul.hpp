@@ -477,6 +477,19 @@ void run_on_tensor_cores(const Context& context, const MatmulPlan& plan, const P
     launch_tile<MediumTensorTile>(context, plan, problem, tensor_matmul_kernel<MediumTensorTile, Math, Problem>);
 }
 
+// A plan for float32.
+template <typename Problem>
+void run_in_float32(const Context& context, const MatmulPlan& plan, const Problem& problem) {
+  switch (plan.tile) {
+    case 2:
+      return launch_tile<LargeTile>(context, plan, problem, matmul_kernel<LargeTile, Problem>);
+    case 1:
+      return launch_tile<MediumTile>(context, plan, problem, matmul_kernel<MediumTile, Problem>);
+    default:
+      return launch_tile<SmallTile>(context, plan, problem, matmul_kernel<SmallTile, Problem>);
+  }
+}
+
 template <typename Problem>
 void run_matmul(const Context& context, const MatmulPlan& plan, const Problem& problem) {
   switch (plan.precision) {
@@ -487,15 +500,7 @@ void run_matmul(const Context& context, const MatmulPlan& plan, const Problem& p
     case MatmulPrecision::mixed_bfloat16:
       return run_on_tensor_cores<BFloat16>(context, plan, problem);
     case MatmulPrecision::float32:
-      break;
-  }
-  switch (plan.tile) {
-    case 2:
-      return launch_tile<LargeTile>(context, plan, problem, matmul_kernel<LargeTile, Problem>);
-    case 1:
-      return launch_tile<MediumTile>(context, plan, problem, matmul_kernel<MediumTile, Problem>);
-    default:
-      return launch_tile<SmallTile>(context, plan, problem, matmul_kernel<SmallTile, Problem>);
+      return run_in_float32(context, plan, problem);
   }
 }
 
