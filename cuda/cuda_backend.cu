@@ -158,9 +158,9 @@ class CudaBackend final : public Backend {
               const GatheredBatch& batch) override {
     cuda::gather(context, source, state, batch);
   }
-  void add_to_totals(const Context& context, std::int64_t size, const float* values, const float* weights,
-                     double* totals, float* gradients) override {
-    cuda::add_to_totals(context, size, values, weights, totals, gradients);
+  void add_to_totals(const Context& context, std::int64_t size, std::int64_t mean_over, const float* values,
+                     const float* weights, double* totals, float* gradients) override {
+    cuda::add_to_totals(context, size, mean_over, values, weights, totals, gradients);
   }
   void dropout_at_step(const Context& context, float rate, std::uint64_t seed, const StepState* state,
                        std::int64_t size, const float* input, float* output) override {

@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(block_threads)
   if (batch.weights != nullptr && thread == 0) batch.weights[row] = source->weights[from];
 }
 
-__global__ void __launch_bounds__(block_threads)
-    totals_kernel(int64_t size, const float* values, const float* weights, double* totals, float* gradients) {
+__global__ void __launch_bounds__(block_threads) totals_kernel(int64_t size, int64_t mean_over, const float* values,
+                                                               const float* weights, double* totals, float* gradients) {
   __shared__ double shared[2][block_threads / warp_size];
   double sum = 0.0;
   double weight_sum = 0.0;
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(block_threads)
     const float weight = weights == nullptr ? 1.0F : weights[i];
     sum += static_cast<double>(values[i]) * static_cast<double>(weight);
     weight_sum += static_cast<double>(weight);
-    if (gradients != nullptr) gradients[i] = weight / static_cast<float>(size);
+    if (gradients != nullptr) gradients[i] = weight / static_cast<float>(mean_over);
   }
   sum = reduce_block<block_threads>(sum, shared[0]);
   weight_sum = reduce_block<block_threads>(weight_sum, shared[1]);
@@ -80,10 +80,10 @@ void gather(const Context& context, const EpochSource* source, const StepState* 
          source, state);
 }
 
-void add_to_totals(const Context& context, int64_t size, const float* values, const float* weights, double* totals,
-                   float* gradients) {
+void add_to_totals(const Context& context, int64_t size, int64_t mean_over, const float* values, const float* weights,
+                   double* totals, float* gradients) {
   const DeviceGuard guard(context.device.index);
-  launch(totals_kernel, {1, block_threads, 0, stream_of(context)}, size, values, weights, totals, gradients);
+  launch(totals_kernel, {1, block_threads, 0, stream_of(context)}, size, mean_over, values, weights, totals, gradients);
 }
 
 void dropout_at_step(const Context& context, float rate, std::uint64_t seed, const StepState* state, int64_t size,

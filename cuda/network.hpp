@@ -9,8 +9,8 @@ namespace convec::cuda {
 
 void begin_step(const Context& context, const OptimizerOptions& options, const EpochSource* source, StepState* state);
 void gather(const Context& context, const EpochSource* source, const StepState* state, const GatheredBatch& batch);
-void add_to_totals(const Context& context, std::int64_t size, const float* values, const float* weights, double* totals,
-                   float* gradients);
+void add_to_totals(const Context& context, std::int64_t size, std::int64_t mean_over, const float* values,
+                   const float* weights, double* totals, float* gradients);
 void dropout_at_step(const Context& context, float rate, std::uint64_t seed, const StepState* state, std::int64_t size,
                      const float* input, float* output);
 void optimizer_at_step(const Context& context, const OptimizerOptions& options, const StepState* state,

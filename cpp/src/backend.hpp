@@ -113,9 +113,9 @@ class Backend {
   virtual void gather(const Context& context, const EpochSource* source, const StepState* state,
                       const GatheredBatch& batch) = 0;
   // totals[0] += sum of weights[i] * values[i], totals[1] += sum of weights[i]; null weights are 1. Where `gradients`
-  // is not null: gradients[i] = weights[i] / size.
-  virtual void add_to_totals(const Context& context, std::int64_t size, const float* values, const float* weights,
-                             double* totals, float* gradients) = 0;
+  // is not null: gradients[i] = weights[i] / mean_over.
+  virtual void add_to_totals(const Context& context, std::int64_t size, std::int64_t mean_over, const float* values,
+                             const float* weights, double* totals, float* gradients) = 0;
   virtual void dropout_at_step(const Context& context, float rate, std::uint64_t seed, const StepState* state,
                                std::int64_t size, const float* input, float* output) = 0;
   // As OpTable::optimizer_step, with iteration and learning rate from the state and the factor on the gradient (null:

@@ -1,6 +1,8 @@
 // The extension module convec._cuda: the CUDA backend, which convec._core takes over. Importing it needs no driver.
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+
 #include <convec/error.hpp>
 
 #include "cuda_backend.hpp"
@@ -52,6 +54,13 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
   module.def(
       "backend", [] { return py::capsule(&convec::cuda::the_backend(), "convec.Backend"); },
       "The backend, for convec._core.set_cuda_backend.");
+  module.def(
+      "synchronize",
+      [](int device, std::uintptr_t stream) {
+        const convec::python::ReleaseGil release;
+        convec::cuda::the_backend().wait({{convec::DeviceType::cuda, device}, reinterpret_cast<void*>(stream)});
+      },
+      py::arg("device"), py::arg("stream"), "Returns when the stream at this address is done.");
   convec::python::watch_for_exit();
   convec::python::register_cuda_vectors(module);
   convec::python::register_cuda_word2vec(module);

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -297,20 +299,28 @@ py::array_t<T> borrow(T* values, std::int64_t count) {
 
 void set_data_parallel(Network& network, std::int64_t rank, std::int64_t ranks, const py::object& all_reduce,
                        const py::object& wait, const py::object& all_reduce_totals, std::int64_t bucket_bytes,
-                       bool sharded) {
+                       bool sharded, bool on_device, const py::object& synchronize) {
   DataParallel parallel;
   parallel.rank = rank;
   parallel.ranks = ranks;
   if (!all_reduce.is_none())
-    parallel.all_reduce = [all_reduce](float* values, std::int64_t count) {
+    parallel.all_reduce = [all_reduce, on_device](float* values, std::int64_t count) {
       const AcquireGil acquire;
-      all_reduce(borrow(values, count));
+      if (on_device)
+        all_reduce(reinterpret_cast<std::uintptr_t>(values), count);
+      else
+        all_reduce(borrow(values, count));
     };
-  if (!wait.is_none())
-    parallel.wait = [wait] {
+  const auto call = [](const py::object& function) -> std::function<void()> {
+    if (function.is_none()) return nullptr;
+    return [function] {
       const AcquireGil acquire;
-      wait();
+      function();
     };
+  };
+  parallel.wait = call(wait);
+  parallel.synchronize = call(synchronize);
+  parallel.on_device = on_device;
   if (!all_reduce_totals.is_none())
     parallel.all_reduce_totals = [all_reduce_totals](double* values, std::int64_t count) {
       const AcquireGil acquire;
@@ -495,8 +505,15 @@ void register_network(py::module_& module) {
           "set_data_parallel", &set_data_parallel, py::kw_only(), py::arg("rank") = 0, py::arg("ranks") = 1,
           py::arg("all_reduce") = py::none(), py::arg("wait") = py::none(), py::arg("all_reduce_totals") = py::none(),
           py::arg("bucket_bytes") = DataParallel().bucket_bytes, py::arg("sharded") = false,
+          py::arg("on_device") = false, py::arg("synchronize") = py::none(),
           "Trains and evaluates together with other processes: all_reduce(array) begins to add up a float32 array over "
-          "them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once.")
+          "them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once. With on_device it "
+          "is "
+          "all_reduce(address, count) of the device's memory, behind what `stream` holds; wait() lets the stream wait, "
+          "and synchronize() the host.")
+      .def_property_readonly(
+          "stream", [](const Network& network) { return reinterpret_cast<std::uintptr_t>(network.stream()); },
+          "Address of the CUDA stream on which training is launched; 0 on the CPU.")
       .def(
           "train_batch",
           [](Network& network, const py::object& x, const py::object& y, const py::object& sample_weight) {

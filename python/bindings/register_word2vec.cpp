@@ -1,4 +1,5 @@
 // The trainer of Word2Vec.
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include <convec/error.hpp>
 #include <convec/word2vec.hpp>
+#include <convec/word2vec_replica.hpp>
 
 #include "array.hpp"
 #include "bindings.hpp"
@@ -24,6 +26,14 @@ std::vector<std::int64_t> to_counts(
   if (counts.ndim() != 1)
     throw ShapeError("counts has " + std::to_string(counts.ndim()) + " dimensions, but must have 1");
   return {counts.data(), counts.data() + counts.size()};
+}
+
+void check_numbers(const ConstTensorView& array, const Shape& shape, const char* name) {
+  if (array.dtype != DType::float32)
+    throw DTypeError(std::string(name) + " is " + name_of(array.dtype) + ", but must be float32");
+  if (array.shape != shape)
+    throw ShapeError(std::string(name) + " has shape " + to_string(array.shape) + ", but must have " +
+                     to_string(shape));
 }
 
 // The rows of a table without their padding, or None. The array keeps the memory alive, also after set_vocabulary().
@@ -79,6 +89,63 @@ py::dict train(Word2Vec& model, py::handle token_array, std::int64_t position, s
   return train_word2vec(std::move(training), progress, [&](const Word2VecTraining& settings) {
     return model.train(tokens.data, tokens.size, settings);
   });
+}
+
+Word2VecReplica make_replica(const Word2Vec& model, const std::string& name) {
+  std::shared_ptr<void> memory;
+  if (name == "vectors") {
+    memory = model.vectors();
+  } else if (name == "syn1neg") {
+    memory = model.syn1neg();
+  } else if (name == "syn1") {
+    memory = model.syn1();
+  } else {
+    throw ValueError("name is '" + name + "', but must be 'vectors', 'syn1neg' or 'syn1'");
+  }
+  const ReleaseGil release;
+  return {std::move(memory), model.options().precision, model.vocabulary_size(), model.row_stride()};
+}
+
+// Rows [begin, end) of an order, or of the table.
+struct Chosen {
+  Chosen(const Word2VecReplica& replica, const py::object& order, std::int64_t first, std::int64_t last)
+      : begin(first), end(last) {
+    if (!order.is_none()) {
+      array = order.cast<py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>>();
+      which = array.data();
+    }
+    const std::int64_t count = order.is_none() ? replica.rows() : static_cast<std::int64_t>(array.size());
+    if (begin < 0 || end < begin || end > count)
+      throw ValueError("rows [" + std::to_string(begin) + ", " + std::to_string(end) +
+                       ") are asked for, but there are " + std::to_string(count));
+  }
+  py::array_t<std::int64_t, py::array::c_style | py::array::forcecast> array;
+  const std::int64_t* which = nullptr;
+  std::int64_t begin;
+  std::int64_t end;
+};
+
+void changes_of(const Word2VecReplica& replica, const py::object& order, std::int64_t begin, std::int64_t end,
+                py::handle out) {
+  const Chosen chosen(replica, order, begin, end);
+  py::array out_array = as_array(out, "out");
+  const TensorView to = mutable_view(out_array, "out");
+  check_numbers(to, {end - begin, replica.row_stride()}, "out");
+  const ReleaseGil release;
+  replica.changes(chosen.which, begin, end, to.f32());
+}
+
+void apply_changes(Word2VecReplica& replica, const py::object& order, std::int64_t begin, std::int64_t end,
+                   py::handle changes, py::handle factors) {
+  const Chosen chosen(replica, order, begin, end);
+  const py::array change_array = as_array(changes, "changes");
+  const py::array factor_array = as_array(factors, "factors");
+  const ConstTensorView from = view(change_array, "changes");
+  const ConstTensorView by = view(factor_array, "factors");
+  check_numbers(from, {end - begin, replica.row_stride()}, "changes");
+  check_numbers(by, {end - begin}, "factors");
+  const ReleaseGil release;
+  replica.apply(chosen.which, begin, end, from.f32(), by.f32());
 }
 
 }  // namespace
@@ -164,6 +231,20 @@ void register_word2vec(py::module_& module) {
             return py::array_t<double>(static_cast<py::ssize_t>(scores.size()), scores.data());
           },
           py::arg("tokens"), "Log probability of each sentence; hierarchical softmax only.");
+  py::class_<Word2VecReplica>(module, "Word2VecReplica",
+                              "A table of a trainer of which other processes have copies: its rows as they were when "
+                              "all were last the same.")
+      .def(py::init(&make_replica), py::arg("trainer"), py::arg("name"),
+           "Remembers the rows of 'vectors', 'syn1neg' or 'syn1' as they are.")
+      .def("__len__", [](const Word2VecReplica& replica) { return static_cast<std::size_t>(replica.rows()); })
+      .def_property_readonly("row_stride", &Word2VecReplica::row_stride, "Numbers of a row, padding included.")
+      .def("changes", &changes_of, py::arg("order"), py::arg("begin"), py::arg("end"), py::kw_only(), py::arg("out"),
+           "Writes by how much the rows order[begin:end] (None: these numbers themselves) have changed to out, float32 "
+           "(end - begin, row_stride).")
+      .def("apply", &apply_changes, py::arg("order"), py::arg("begin"), py::arg("end"), py::arg("changes"),
+           py::arg("factors"),
+           "Sets the same rows to what they were, plus changes (end - begin, row_stride) times factors (end - begin), "
+           "and remembers them so.");
 }
 
 }  // namespace convec::python

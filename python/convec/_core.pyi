@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'check_matmul_precision', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_matmul_precision', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'Network', 'Vocabulary', 'Word2VecReader', 'Word2VecReplica', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'check_matmul_precision', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_matmul_precision', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
 class DeviceMemory:
     """
     Memory of a CUDA device, zeroed.
@@ -73,9 +73,9 @@ class Network:
         """
         Predictions for every sample.
         """
-    def set_data_parallel(self, *, rank: int = 0, ranks: int = 1, all_reduce: typing.Any = None, wait: typing.Any = None, all_reduce_totals: typing.Any = None, bucket_bytes: int = 4194304, sharded: bool = False) -> None:
+    def set_data_parallel(self, *, rank: int = 0, ranks: int = 1, all_reduce: typing.Any = None, wait: typing.Any = None, all_reduce_totals: typing.Any = None, bucket_bytes: int = 4194304, sharded: bool = False, on_device: bool = False, synchronize: typing.Any = None) -> None:
         """
-        Trains and evaluates together with other processes: all_reduce(array) begins to add up a float32 array over them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once.
+        Trains and evaluates together with other processes: all_reduce(array) begins to add up a float32 array over them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once. With on_device it is all_reduce(address, count) of the device's memory, behind what `stream` holds; wait() lets the stream wait, and synchronize() the host.
         """
     def set_optimizer_slots(self, index: int, arrays: collections.abc.Sequence[typing.Any]) -> None:
         """
@@ -143,6 +143,11 @@ class Network:
     @property
     def seed(self) -> int:
         ...
+    @property
+    def stream(self) -> int:
+        """
+        Address of the CUDA stream on which training is launched; 0 on the CPU.
+        """
 class Vocabulary:
     """
     Words with ids from 0 on and their counts.
@@ -350,6 +355,29 @@ class Word2VecTrainer:
     def vectors(self) -> typing.Any:
         """
         The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.
+        """
+class Word2VecReplica:
+    """
+    A table of a trainer of which other processes have copies: its rows as they were when all were last the same.
+    """
+    def __init__(self, trainer: Word2VecTrainer, name: str) -> None:
+        """
+        Remembers the rows of 'vectors', 'syn1neg' or 'syn1' as they are.
+        """
+    def __len__(self) -> int:
+        ...
+    def apply(self, order: typing.Any, begin: int, end: int, changes: typing.Any, factors: typing.Any) -> None:
+        """
+        Sets the same rows to what they were, plus changes (end - begin, row_stride) times factors (end - begin), and remembers them so.
+        """
+    def changes(self, order: typing.Any, begin: int, end: int, *, out: typing.Any) -> None:
+        """
+        Writes by how much the rows order[begin:end] (None: these numbers themselves) have changed to out, float32 (end - begin, row_stride).
+        """
+    @property
+    def row_stride(self) -> int:
+        """
+        Numbers of a row, padding included.
         """
 class Word2VecReader:
     """

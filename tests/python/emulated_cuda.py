@@ -56,13 +56,13 @@ class _Nothing:
 
 
 @contextmanager
-def emulated_cuda() -> Iterator[None]:
-    """CUDA devices are the emulated one within."""
+def emulated_cuda(cupy: types.ModuleType | None = None) -> Iterator[None]:
+    """CUDA devices are the emulated one within; CuPy is ``cupy``, or a stand-in for what networks ask of it."""
     module = importlib.import_module("convec._cuda_emulated")
     before = (_device._cuda, sys.modules.get("cupy"))
     _device._cuda = module
     _core.set_cuda_backend(module.backend())
-    sys.modules["cupy"] = fake_cupy()
+    sys.modules["cupy"] = fake_cupy() if cupy is None else cupy
     try:
         yield
     finally:

@@ -16,7 +16,9 @@ def environment(**more: str) -> dict[str, str]:
     """This process's environment without what a launcher has put there; one thread a rank."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHERS) and key not in names}
-    return {**clean, "CONVEC_NUM_THREADS": "1", **more}
+    # Programs may import what lies beside this file.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    return {**clean, "CONVEC_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
 def mpiexec() -> str:

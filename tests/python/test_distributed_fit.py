@@ -13,14 +13,21 @@ import ranks
 
 # What the ranks run. One process writes the reference in the same way.
 MODEL = """
-import sys
+import contextlib, hashlib, os, sys
 import numpy as np
 import convec
 import convec.distributed as dist
 from convec import callbacks, layers, utils
 from convec.models import Sequential
 
-dist.init_process_group("mpi", timeout=60)
+backend = os.environ.get("TEST_BACKEND", "mpi")
+device = os.environ.get("TEST_DEVICE", "cpu")
+emulation = contextlib.ExitStack()  # until the end of the program
+if device == "cuda":
+    import emulated_cuda, stand_in_cupy
+    emulation.enter_context(emulated_cuda.emulated_cuda(stand_in_cupy.cupy if backend == "nccl" else None))
+    convec.set_device("cuda")
+dist.init_process_group(backend, timeout=60)
 rank, size = dist.get_rank(), dist.get_world_size()
 
 def cnn(*extra):
@@ -37,9 +44,8 @@ def images(count, seed=0):
     return x, y, rng.uniform(0.5, 2, count).astype(np.float32)
 
 def same_everywhere(model):
-    for weights in model.get_weights():
-        rows = dist.all_gather(weights)
-        assert all(row.tobytes() == rows[0].tobytes() for row in rows), "the ranks differ"
+    digests = dist.all_gather_object([hashlib.sha256(weights).hexdigest() for weights in model.get_weights()])
+    assert all(one == digests[0] for one in digests), "the ranks differ"
 
 def keep(path, model, history=None):
     same_everywhere(model)
@@ -101,6 +107,8 @@ keep(out + "/normalized.npz", model, history)
 before = model.get_weights()[2:6]
 assert np.isfinite(history.history["loss"]).all() and not np.allclose(before[2], 0)
 
+assert model._built().device.startswith(device)
+
 # Outside of fit every rank computes alone.
 if rank == 0:
     model.evaluate(vx, vy, verbose=0)
@@ -122,9 +130,18 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_fit_is_that_of_one_process(count: int, alone: Path, tmp_path: Path) -> None:
-    output = ranks.run(count, FIT, str(tmp_path))
+def compiled_emulation() -> None:
+    pytest.importorskip("convec._cuda_emulated", reason="built without the emulated CUDA device")
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "backend"),
+    [(2, "cpu", "mpi"), (4, "cpu", "mpi"), (2, "cuda", "mpi"), (3, "cuda", "nccl")],
+)
+def test_fit_is_that_of_one_process(count: int, device: str, backend: str, alone: Path, tmp_path: Path) -> None:
+    if device == "cuda":
+        compiled_emulation()
+    output = ranks.run(count, FIT, str(tmp_path), TEST_DEVICE=device, TEST_BACKEND=backend, FAKE_NCCL=str(tmp_path))
     assert output.count("Epoch 1/3") == 1  # rank 0 alone shows progress
     assert output.count(" loss:") == 3
     for name in ("plain", "stopped", "batches", "sharded"):
@@ -154,9 +171,9 @@ for bucket in (1 << 22, 64):
         def set_data_parallel(self, **options):
             if options:
                 inner = options["all_reduce"]
-                def spy(array):
-                    sent.append(array.size)
-                    inner(array)
+                def spy(*array):
+                    sent.append(array)
+                    inner(*array)
                 options |= {"all_reduce": spy, "bucket_bytes": bucket}
             network.set_data_parallel(**options)
         def __getattr__(self, name):
@@ -176,8 +193,41 @@ print("fine")
 )
 
 
-def test_gradients_in_pieces_are_the_same() -> None:
-    assert ranks.run(2, BUCKETS).count("fine") == 2
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "mpi"), ("cuda", "mpi"), ("cuda", "nccl")])
+def test_gradients_in_pieces_are_the_same(device: str, backend: str, tmp_path: Path) -> None:
+    if device == "cuda":
+        compiled_emulation()
+    where = {"TEST_DEVICE": device, "TEST_BACKEND": backend, "FAKE_NCCL": str(tmp_path)}
+    assert ranks.run(2, BUCKETS, **where).count("fine") == 2
+
+
+STALLED = (
+    MODEL
+    + """
+import time
+x, y, _ = images(64)
+model = cnn()
+model.compile("sgd", "sparse_categorical_crossentropy")
+
+class Stall(callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            dist.get_communicator().timeout = 2
+            if rank == 1:
+                time.sleep(8)
+                os._exit(0)
+
+model.fit(x, y, batch_size=16, epochs=9, callbacks=[Stall()], verbose=0)
+"""
+)
+
+
+def test_a_rank_that_stalls_does_not_hold_the_gpu_up(tmp_path: Path) -> None:
+    compiled_emulation()
+    where = {"TEST_DEVICE": "cuda", "TEST_BACKEND": "nccl", "FAKE_NCCL": str(tmp_path), "FAKE_SECONDS": "1"}
+    code, output, errors = ranks.finish(ranks.start(2, STALLED, **where), 40)
+    assert code != 0, output
+    assert "did not end within 2 s on rank 0" in errors, errors
 
 
 WRONG = (

@@ -163,8 +163,15 @@ struct DataParallel {
   std::function<void(float* values, std::int64_t count)> all_reduce;
   /// Returns when all that `all_reduce` began is done; may be empty where that itself waits.
   std::function<void()> wait;
-  /// Adds up a few numbers over the ranks, at once.
+  /// Adds up a few numbers over the ranks, in the host's memory and at once.
   std::function<void(double* values, std::int64_t count)> all_reduce_totals;
+  /// Of a network on another device than the CPU. False: what is exchanged goes through the host's memory. True:
+  /// `all_reduce` is given addresses on the device, for work behind what Network::stream() holds by then, and `wait`
+  /// lets that stream wait, not the host.
+  bool on_device = false;
+  /// Where on_device is set: returns when all that Network::stream() holds is done, or throws where a rank that does
+  /// not arrive holds it up. May be empty: the host waits for ever.
+  std::function<void()> synchronize;
   /// The gradients go out, last layers first, in pieces of at least so many bytes while the backward pass goes on;
   /// those of a smaller network as one.
   std::int64_t bucket_bytes = 4'194'304;
@@ -223,6 +230,8 @@ class CONVEC_API Network {
   /// @throws DeviceError the device cannot be used or has too little memory; the network stays where it was.
   void to(Device device);
   Device device() const noexcept;  ///< where it is trained and run
+  /// That device's stream on which training and evaluation are launched; null on the CPU.
+  void* stream() const noexcept;
 
   /// Sets how exactly dense layers and convolutions multiply from now on, in training and inference; at first float32.
   /// Weights, gradients and all else stay float32. Neither to() nor a file changes or keeps it.

@@ -6,7 +6,8 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <utility>
+#include <tuple>
+#include <vector>
 
 #include <convec/network.hpp>
 
@@ -34,18 +35,39 @@ class DeviceEpoch {
   // What was captured is out of date: memory, settings or layers have changed.
   void forget_graphs() noexcept { graphs_.clear(); }
 
+  // A step's samples: those of this process, and of all.
+  struct StepSize {
+    std::int64_t own = 0;
+    std::int64_t all = 0;
+  };
+
   struct Plan {
     bool training = false;
     std::int64_t samples = 0;
-    std::int64_t batch_size = 0;
+    std::int64_t batch_size = 0;  // step n begins at sample n * batch_size
+    std::int64_t steps = 0;
+    std::int64_t batches = 0;  // that the totals at the end are of; those of all processes
+    std::function<StepSize(std::int64_t step)> size;
     std::int64_t first_iteration = 0;  // steps taken before
     std::size_t metrics = 0;
     // The learning rate of the next step, where the options have none; looked at again after each progress.
     std::function<float()> learning_rate;
-    // Launches one step of `count` samples.
-    std::function<void(std::int64_t count)> step;
+    // Launches one segment of a step. Segments are captured one by one.
+    std::size_t segments = 1;
+    std::function<void(const StepSize& size, std::size_t segment)> step;
+    // After each segment, never captured; may be empty.
+    std::function<void(std::size_t segment)> between;
     // A step was launched.
     std::function<void()> stepped;
+
+    // ---- With other processes ----
+
+    // Adds up numbers over them. Empty: there are none.
+    std::function<void(std::vector<double>& numbers)> add_up;
+    // All take the same steps, and see the totals of all after the same ones.
+    bool in_step = false;
+    // Returns when the stream's work is done; may be empty.
+    std::function<void()> synchronize;
   };
 
   Totals run(const Dataset& data, const EpochOptions& options, const Plan& plan);
@@ -58,8 +80,10 @@ class DeviceEpoch {
   void upload_rows(Buffer& to, const ConstTensorView& from, const std::int64_t* order, std::int64_t begin,
                    std::int64_t count);
   void start(const EpochSource& source, const StepState& state);
-  void launch(const Plan& plan, std::int64_t count);
-  Totals read(const Plan& plan, std::int64_t samples, std::int64_t batches);
+  void launch(const Plan& plan, const StepSize& size);
+  void wait(const Plan& plan);
+  // `together`: the totals of all processes.
+  Totals read(const Plan& plan, std::int64_t samples, std::int64_t batches, bool together);
 
   Context context_;
   Buffer source_;
@@ -71,8 +95,8 @@ class DeviceEpoch {
   Buffer order_;
   Buffer rates_;
   std::unique_ptr<Pinned> staging_;
-  // By training and number of samples.
-  std::map<std::pair<bool, std::int64_t>, std::unique_ptr<StepGraph>> graphs_;
+  // The segments of a step, by training and the numbers of samples.
+  std::map<std::tuple<bool, std::int64_t, std::int64_t>, std::vector<std::unique_ptr<StepGraph>>> graphs_;
 };
 
 }  // namespace convec

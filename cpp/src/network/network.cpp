@@ -215,19 +215,32 @@ struct Network::Impl {
     return count;
   }
 
-  // From the gradient of node `count - 1`'s output in w.gradients[0]. After each node `ready` is told the layer from
-  // which on all parameters have their gradients.
-  void backward(Workspace& w, const Pass& pass, std::size_t count,
-                const std::function<void(std::size_t layer)>& ready = nullptr) {
-    const std::size_t first = first_trained(count);
-    float* gradient = w.gradients[0].f32();
-    float* other = w.gradients[1].f32();
-    for (std::size_t i = count; i-- > first;) {
+  // Where a backward pass stands: the gradient of the output of node `next - 1` is in `gradient`.
+  struct Descent {
+    std::size_t next = 0;
+    float* gradient = nullptr;
+    float* other = nullptr;
+  };
+
+  // From the gradient of node `count - 1`'s output in w.gradients[0].
+  static Descent descend_from(const Workspace& w, std::size_t count) {
+    return {count, w.gradients[0].f32(), w.gradients[1].f32()};
+  }
+
+  // Backward through the nodes down to `stop`.
+  void backward(Workspace& w, const Pass& pass, Descent& descent, std::size_t stop) {
+    const std::size_t first = first_trained(loss_nodes());
+    for (; descent.next > stop; --descent.next) {
+      const std::size_t i = descent.next - 1;
       float* written = plan.nodes[i]->backward(pass, w.activations[i], w.activations[i + 1], w.states[i].f32(),
-                                               gradient, i == first ? nullptr : other);
-      if (written == other) std::swap(gradient, other);
-      if (ready) ready(plan.nodes[i]->layer());
+                                               descent.gradient, i == first ? nullptr : descent.other);
+      if (written == descent.other) std::swap(descent.gradient, descent.other);
     }
+  }
+
+  void backward(Workspace& w, const Pass& pass, std::size_t count) {
+    Descent descent = descend_from(w, count);
+    backward(w, pass, descent, first_trained(count));
   }
 
   // ---- Data ----
@@ -399,32 +412,46 @@ struct Network::Impl {
     return part;
   }
 
+  // What is sent after the backward pass through node `node`: numbers [begin, end) of the exchange.
+  struct Piece {
+    std::size_t node;
+    std::int64_t begin;
+    std::int64_t end;
+  };
+
+  std::vector<Piece> pieces() const {
+    std::vector<Piece> found;
+    std::int64_t unsent = parameters.exchange_size();
+    const std::size_t last = loss_nodes();
+    const std::size_t first = first_trained(last);
+    for (std::size_t i = last; i-- > first;) {
+      const std::int64_t begin = parameters.gradients_from(plan.nodes[i]->layer());
+      if ((unsent - begin) * static_cast<std::int64_t>(sizeof(float)) < parallel.bucket_bytes) continue;
+      found.push_back({i, begin, unsent});
+      unsent = begin;
+    }
+    if (unsent > 0) found.push_back({first, 0, unsent});
+    return found;
+  }
+
   // A step of which this process has `batch`, or nothing where it is null, of `all` samples.
   void train_in_parallel(Workspace& w, const Batch* batch, std::int64_t all, Accumulator& totals) {
     const std::int64_t sums = Accumulator::sum_count(objective.metric_count());
-    float* const numbers = parameters.exchange();
-    std::int64_t unsent = parameters.exchange_size();
-    const auto send_from = [&](std::int64_t begin) {
-      if (begin < unsent) parallel.all_reduce(numbers + begin, unsent - begin);
-      unsent = begin;
-    };
     Accumulator own(objective.metric_count());
-    const auto prepare_totals = [&](std::int64_t count) {
-      own.write_sums(parameters.exchange_totals());
-      parameters.write_statistics(sums, static_cast<float>(count) / static_cast<float>(all));
-    };
+    Pass pass;
+    Descent descent;
     if (batch == nullptr) {
-      // The pieces must be those of the others: the same layers, in the same order.
-      prepare_totals(0);
       parameters.clear_gradients();
-      const std::size_t last = loss_nodes();
-      for (std::size_t i = last; i-- > first_trained(last);) send_ready(plan.nodes[i]->layer(), unsent, send_from);
     } else {
-      const std::size_t last = run_batch(w, *batch, true, own);
-      prepare_totals(batch->size);
-      backward(w, make_pass(batch->size, true), last, [&](std::size_t layer) { send_ready(layer, unsent, send_from); });
+      descent = descend_from(w, run_batch(w, *batch, true, own));
+      pass = make_pass(batch->size, true);
     }
-    send_from(0);
+    own.write_sums(parameters.exchange_totals());
+    parameters.write_statistics(sums, static_cast<float>(batch == nullptr ? 0 : batch->size) / static_cast<float>(all));
+    for (const Piece& piece : pieces()) {
+      if (batch != nullptr) backward(w, pass, descent, piece.node);
+      parallel.all_reduce(parameters.exchange() + piece.begin, piece.end - piece.begin);
+    }
     if (parallel.wait) parallel.wait();
     totals.add_sums(parameters.exchange_totals(), 1);
     parameters.read_statistics(sums);
@@ -433,19 +460,15 @@ struct Network::Impl {
     weights_changed();
   }
 
-  template <typename Send>
-  void send_ready(std::size_t layer, std::int64_t unsent, Send&& send_from) const {
-    const std::int64_t begin = parameters.gradients_from(layer);
-    const auto bytes = (unsent - begin) * static_cast<std::int64_t>(sizeof(float));
-    if (bytes >= parallel.bucket_bytes) send_from(begin);
+  static void check_rates(const EpochOptions& options, std::int64_t steps) {
+    if (options.learning_rates != nullptr && options.learning_rate_count >= 0 && options.learning_rate_count < steps)
+      throw ShapeError("learning_rates holds " + std::to_string(options.learning_rate_count) +
+                       " numbers, but the epoch has " + std::to_string(steps) + " steps over all ranks");
   }
 
   Totals train_epoch_in_parallel(const Dataset& data, const EpochOptions& options) {
     const Part part = split(check_data(data, options), options.batch_size);
-    if (options.learning_rates != nullptr && options.learning_rate_count >= 0 &&
-        options.learning_rate_count < part.steps)
-      throw ShapeError("learning_rates holds " + std::to_string(options.learning_rate_count) +
-                       " numbers, but the epoch has " + std::to_string(part.steps) + " steps over all ranks");
+    check_rates(options, part.steps);
     parameters.begin_exchange(Accumulator::sum_count(objective.metric_count()));
     const Lease lease(*this, part.largest, true);
     Accumulator totals(objective.metric_count());
@@ -504,66 +527,183 @@ struct Network::Impl {
 
   // ---- On another device ----
 
-  // Launches a step on the batch that the state points to; nothing here may wait for the device.
-  void launch_step(Workspace& w, const Dataset& data, std::int64_t batch_size, std::int64_t count, bool training,
-                   Impl* trained) const {
-    Backend& owner = backend(context.device);
+  // A step on a device, in segments: the first ends where gradients go out first, the last begins when all are back.
+  struct DeviceStep {
+    Workspace& workspace;
+    const Dataset& data;
+    std::int64_t batch_size;    // samples from one step's first to the next one's
+    Impl* trained;              // null: nothing is trained
+    std::vector<Piece> pieces;  // empty: one process alone
+    Descent descent{};
+
+    std::size_t segments() const { return pieces.empty() ? 1 : pieces.size() + 1; }
+  };
+
+  // Launches a segment on the batch that the state points to; nothing here may wait for the device.
+  void launch_segment(DeviceStep& step, const DeviceEpoch::StepSize& size, std::size_t segment) const {
+    Workspace& w = step.workspace;
+    if (segment == 0) {
+      backend(context.device).begin_step(context, optimizer, device_epoch->source(), device_epoch->state());
+      const std::size_t nodes = size.own > 0 ? launch_forward(step, size) : 0;
+      if (step.trained == nullptr) return;
+      Parameters& own = step.trained->parameters;
+      if (size.own > 0)
+        step.descent = descend_from(w, nodes);
+      else
+        own.clear_gradients_on_device();
+      if (!step.pieces.empty())
+        own.write_statistics_on_device(static_cast<float>(size.own) / static_cast<float>(size.all));
+    }
+    if (step.trained == nullptr) return;
+    const bool last = segment + 1 == step.segments();
+    const bool sends = !step.pieces.empty() && !last;
+    if (size.own > 0 && (sends || step.pieces.empty()))
+      step.trained->backward(w, make_pass(size.own, true), step.descent,
+                             sends ? step.pieces[segment].node : first_trained(loss_nodes()));
+    if (!last) return;
+    if (!step.pieces.empty()) step.trained->parameters.read_statistics_on_device();
+    step.trained->parameters.step_on_device(optimizer, device_epoch->state());
+  }
+
+  // The batch, its loss and metrics; returns the number of nodes a backward pass goes through.
+  std::size_t launch_forward(const DeviceStep& step, const DeviceEpoch::StepSize& size) const {
+    Workspace& w = step.workspace;
+    const Dataset& data = step.data;
     DeviceEpoch& epoch = *device_epoch;
-    owner.begin_step(context, optimizer, epoch.source(), epoch.state());
+    const bool training = step.trained != nullptr;
     const Shape row = data.targets.shape.without_batch();
     GatheredBatch gathered;
-    gathered.batch_size = batch_size;
-    gathered.size = count;
+    gathered.batch_size = step.batch_size;
+    gathered.size = size.own;
     gathered.input_size = input_shape.size();
     gathered.input_type = data.inputs.dtype;
     gathered.target_bytes = row.size() * static_cast<std::int64_t>(size_of(data.targets.dtype));
     gathered.inputs = w.input.f32();
     gathered.targets = w.targets.data();
     gathered.weights = data.sample_weights.present() ? w.weights.f32() : nullptr;
-    owner.gather(context, epoch.source(), epoch.state(), gathered);
-    const Batch batch{count,
-                      count,
+    backend(context.device).gather(context, epoch.source(), epoch.state(), gathered);
+    const Batch batch{size.own,
+                      size.all,
                       w.input.f32(),
-                      {w.targets.data(), data.targets.dtype, row.with_batch(count), context.device},
+                      {w.targets.data(), data.targets.dtype, row.with_batch(size.own), context.device},
                       gathered.weights};
     const auto [last, measured] = run_forward(w, batch, training);
     objective.evaluate_on_device(context, measured, scratch_of(w), training ? w.gradients[0].f32() : nullptr,
                                  epoch.totals());
-    if (!training) return;
-    trained->backward(w, make_pass(count, true), last);
-    trained->parameters.step_on_device(optimizer, epoch.state());
+    return last;
+  }
+
+  // Sends what a segment has made, and waits for all of it after the last one that sends.
+  void exchange_on_device(const DeviceStep& step, std::size_t segment) const {
+    if (segment >= step.pieces.size()) return;
+    Parameters& own = step.trained->parameters;
+    const auto [node, begin, end] = step.pieces[segment];
+    const bool last = segment + 1 == step.pieces.size();
+    if (parallel.on_device) {
+      parallel.all_reduce(own.device_exchange() + begin, end - begin);
+      if (last && parallel.wait) parallel.wait();
+      return;
+    }
+    Backend& owner = backend(context.device);
+    const auto bytes = [](std::int64_t floats) { return static_cast<std::size_t>(floats) * sizeof(float); };
+    owner.copy_out(context, own.exchange() + begin, own.device_exchange() + begin, bytes(end - begin));
+    owner.wait(context);
+    parallel.all_reduce(own.exchange() + begin, end - begin);
+    if (!last) return;
+    if (parallel.wait) parallel.wait();
+    owner.copy_in(context, own.device_exchange(), own.exchange(), bytes(own.exchange_size()));
+  }
+
+  // This process's samples of an epoch, one step's after the other's.
+  struct DeviceShare {
+    Part part;
+    std::vector<std::int64_t> order;
+  };
+
+  DeviceShare share_of(const EpochOptions& options, std::int64_t samples, bool training) const {
+    DeviceShare share{split(samples, options.batch_size), {}};
+    const auto take_rows = [&](std::int64_t begin, std::int64_t count) {
+      for (std::int64_t i = begin; i < begin + count; ++i)
+        share.order.push_back(options.order == nullptr ? i : options.order[i]);
+    };
+    if (training) {
+      for (std::int64_t step = 0; step < share.part.steps; ++step) {
+        const auto [begin, count, all] = share.part.samples(step);
+        take_rows(begin, count);
+      }
+    } else if (parallel.sharded) {
+      take_rows(0, samples);
+    } else {
+      const std::int64_t begin = samples * parallel.rank / parallel.ranks;
+      take_rows(begin, samples * (parallel.rank + 1) / parallel.ranks - begin);
+    }
+    return share;
   }
 
   // `trained` is this network, or null: nothing is trained.
   Totals run_on_device(const Dataset& data, const EpochOptions& options, Impl* trained) const {
-    if (in_parallel())
-      throw DeviceError("the network is on " + to_string(context.device) +
-                        ", but data-parallel training is of networks on the CPU only");
     const std::lock_guard<std::mutex> lock(device_mutex);
     const bool training = trained != nullptr;
     const std::int64_t samples = check_data(data, options);
-    const std::int64_t size = std::min(options.batch_size, samples);
-    const Lease lease(*this, size, training);
+    DeviceShare share;
+    EpochOptions own = options;
+    own.samples = samples;
+    own.batch_size = std::min(options.batch_size, samples);
+    std::int64_t largest = own.batch_size;
+    if (in_parallel()) {
+      share = share_of(options, samples, training);
+      own.order = share.order.data();
+      own.samples = static_cast<std::int64_t>(share.order.size());
+      if (training) {
+        check_rates(options, share.part.steps);
+        own.batch_size = share.part.samples(0)[1];
+        largest = share.part.largest;
+        if (trained->parameters.begin_exchange(0)) device_epoch->forget_graphs();
+      }
+    }
+    const Lease lease(*this, largest, training);
     reserve_targets(*lease, data);
     // A captured step holds the kind of data it gathers.
     const std::tuple<DType, DType, bool> kind{data.inputs.dtype, data.targets.dtype, data.sample_weights.present()};
-    if (kind != device_data_kind || size != device_batch_size) device_epoch->forget_graphs();
+    if (kind != device_data_kind || own.batch_size != device_batch_size) device_epoch->forget_graphs();
     device_data_kind = kind;
-    device_batch_size = size;
+    device_batch_size = own.batch_size;
+    const bool exchanges = in_parallel() && training;
+    DeviceStep step{*lease, data, own.batch_size, trained, exchanges ? pieces() : std::vector<Piece>()};
     DeviceEpoch::Plan run;
     run.training = training;
-    run.samples = samples;
-    run.batch_size = size;
+    run.samples = own.samples;
+    run.batch_size = own.batch_size;
+    run.steps = exchanges ? share.part.steps : (own.samples + own.batch_size - 1) / own.batch_size;
+    run.batches = exchanges ? run.steps : (samples + options.batch_size - 1) / options.batch_size;
+    run.size = [&](std::int64_t index) -> DeviceEpoch::StepSize {
+      if (exchanges) {
+        const auto [begin, count, all] = share.part.samples(index);
+        return {count, all};
+      }
+      const std::int64_t count = std::min(own.batch_size, own.samples - index * own.batch_size);
+      return {count, count};
+    };
     run.first_iteration = iterations;
     run.metrics = objective.metric_count();
     run.learning_rate = [this] { return optimizer.learning_rate; };
-    run.step = [&](std::int64_t count) { launch_step(*lease, data, size, count, training, trained); };
+    run.segments = step.segments();
+    run.step = [&](const DeviceEpoch::StepSize& size, std::size_t segment) { launch_segment(step, size, segment); };
+    if (exchanges) {
+      run.between = [&](std::size_t segment) { exchange_on_device(step, segment); };
+      run.synchronize = parallel.synchronize;
+      run.in_step = true;
+    }
+    if (in_parallel())
+      run.add_up = [this](std::vector<double>& numbers) {
+        parallel.all_reduce_totals(numbers.data(), static_cast<std::int64_t>(numbers.size()));
+      };
     run.stepped = [&] {
       if (trained == nullptr) return;
       ++trained->iterations;
       trained->parameters.changed_on_device();
     };
-    return device_epoch->run(data, options, run);
+    return device_epoch->run(data, own, run);
   }
 
   // Calls use(layer activations) for slices of the inputs, which it uploads; on the host's side of `use` nothing waits.
@@ -834,6 +974,8 @@ void Network::set_matmul_precision(MatmulPrecision matmul_precision) noexcept {
 
 MatmulPrecision Network::matmul_precision() const noexcept { return impl_->context.matmul_precision; }
 
+void* Network::stream() const noexcept { return impl_->context.stream; }
+
 void Network::set_data_parallel(DataParallel parallel) {
   check::at_least(parallel.ranks, 1, "ranks");
   check::at_least(parallel.rank, 0, "rank");
@@ -844,6 +986,7 @@ void Network::set_data_parallel(DataParallel parallel) {
   if (parallel.ranks > 1 && (!parallel.all_reduce || !parallel.all_reduce_totals))
     throw ValueError("all_reduce or all_reduce_totals is missing, but several ranks need both");
   impl_->parallel = std::move(parallel);
+  impl_->settings_changed();
 }
 
 Totals Network::train_epoch(const Dataset& data, const EpochOptions& options) {

@@ -212,11 +212,11 @@ void Objective::evaluate_on_device(const Context& context, const Batch& batch, c
   Backend& owner = backend(context.device);
   rows_of_loss(context, loss_, takes_logits_ || loss_.from_logits, batch.output, batch.targets, batch.size,
                scratch.losses);
-  owner.add_to_totals(context, batch.size, scratch.losses, batch.weights, totals, scratch.gradients);
+  owner.add_to_totals(context, batch.size, batch.mean_over, scratch.losses, batch.weights, totals, scratch.gradients);
   for (std::size_t index = 0; index < metrics_.size(); ++index) {
     metric_rows(context, metrics_[index], batch, scratch.values);
-    owner.add_to_totals(context, batch.size, scratch.values, metrics_[index].weighted ? batch.weights : nullptr,
-                        totals + 2 * (index + 1), nullptr);
+    owner.add_to_totals(context, batch.size, batch.mean_over, scratch.values,
+                        metrics_[index].weighted ? batch.weights : nullptr, totals + 2 * (index + 1), nullptr);
   }
   if (gradient != nullptr) gradient_rows(context, batch, scratch.gradients, gradient);
 }

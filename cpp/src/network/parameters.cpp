@@ -117,11 +117,16 @@ float* Parameters::slot(std::size_t index, int slot) {
   return slots_[static_cast<std::size_t>(slot)].f32() + offsets_[index];
 }
 
-void Parameters::begin_exchange(std::int64_t totals) {
+bool Parameters::begin_exchange(std::int64_t totals) {
   const Shape shape{trained_size_ + totals + values_.shape().size() - trained_size_};
   if (gradients_.shape() != shape) gradients_ = Tensor(shape);
   // What nobody writes, such as gradients of frozen layers, is added up as well.
   std::fill_n(gradients_.f32(), shape.size(), 0.0F);
+  if (!on_device()) return false;
+  const bool moved = device_gradients_.shape() != shape;
+  if (moved) device_gradients_ = Buffer(context_.device, shape);
+  backend(context_.device).clear(context_, device_gradients_.data(), device_gradients_.bytes());
+  return moved;
 }
 
 void Parameters::clear_gradients() { std::fill_n(gradients_.f32(), trained_size_, 0.0F); }
@@ -144,6 +149,28 @@ void Parameters::read_statistics(std::int64_t totals) {
     // Those of a frozen layer have not changed.
     if (!trained_[index] && layer_trainable(infos_[index].layer))
       std::copy_n(from + offsets_[index], size(index), values_.f32() + offsets_[index]);
+}
+
+void Parameters::clear_gradients_on_device() {
+  backend(context_.device)
+      .clear(context_, device_gradients_.data(), static_cast<std::size_t>(trained_size_) * sizeof(float));
+}
+
+void Parameters::write_statistics_on_device(float share) {
+  const std::int64_t count = values_.shape().size() - trained_size_;
+  if (count > 0)
+    backend(context_.device)
+        .ops()
+        .rescale(context_, share, 0.0F, count, device_values_.f32() + trained_size_,
+                 device_gradients_.f32() + trained_size_);
+}
+
+void Parameters::read_statistics_on_device() {
+  for (std::size_t index = 0; index < count(); ++index)
+    if (!trained_[index] && layer_trainable(infos_[index].layer))
+      backend(context_.device)
+          .copy(context_, device_values_.f32() + offsets_[index], device_gradients_.f32() + offsets_[index],
+                static_cast<std::size_t>(size(index)) * sizeof(float));
 }
 
 void Parameters::step(const Context& context, const OptimizerOptions& options, std::int64_t iteration) {

@@ -51,13 +51,15 @@ class Parameters {
   // On the host. Null for a running statistic and a slot that the optimizer has not.
   float* slot(std::size_t index, int slot);
 
-  // ---- Exchange with other processes, on the host ----
+  // ---- Exchange with other processes ----
 
-  // Makes room behind the gradients for `totals` numbers and the running statistics, and clears all of it.
-  void begin_exchange(std::int64_t totals);
-  // Gradients, totals and statistics, one after the other.
+  // Makes room behind the gradients for `totals` numbers and the running statistics, and clears all of it. Returns
+  // whether what lies on the device has moved.
+  bool begin_exchange(std::int64_t totals);
+  // Gradients, totals and statistics, one after the other; on the host.
   float* exchange() { return gradients_.f32(); }
   std::int64_t exchange_size() const { return gradients_.shape().size(); }
+  float* device_exchange() { return device_gradients_.f32(); }
   float* exchange_totals() { return gradients_.f32() + trained_size_; }
   void clear_gradients();
   // Where the gradients of this layer and those after it begin.
@@ -65,6 +67,10 @@ class Parameters {
   // Running statistics to the exchange, `share` of them, and the sums from there.
   void write_statistics(std::int64_t totals, float share);
   void read_statistics(std::int64_t totals);
+  // The same on the device, with no totals between.
+  void clear_gradients_on_device();
+  void write_statistics_on_device(float share);
+  void read_statistics_on_device();
 
   // As step(), with the numbers of the step in the device's memory.
   void step_on_device(const OptimizerOptions& options, const StepState* state);

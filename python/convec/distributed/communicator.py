@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["Communicator", "ReduceOp", "Work", "check_op", "check_source", "ranks_text", "wait_until"]
 
@@ -28,6 +29,10 @@ class Work(ABC):
     @abstractmethod
     def test(self) -> bool:
         """Whether it is done; lets it go on where that needs the processor."""
+
+    def block_current_stream(self) -> None:
+        """Lets the GPU's current stream wait for it, and not the host; elsewhere as :meth:`wait`."""
+        self.wait()
 
 
 class Communicator(ABC):
@@ -68,6 +73,26 @@ class Communicator(ABC):
         """
         self.all_reduce_start(array, op).wait()
         return array
+
+    def all_reduce_host(self, array: npt.NDArray[Any], op: ReduceOp = "sum") -> npt.NDArray[Any]:
+        """As :meth:`all_reduce`, of a NumPy array, by way of the GPU where the ranks are joined there."""
+        sent = self._to_device(array)
+        self.all_reduce(sent, op)
+        if sent is not array:
+            array[...] = self._to_host(sent)
+        return array
+
+    def broadcast_host(self, array: npt.NDArray[Any], src: int = 0) -> npt.NDArray[Any]:
+        """As :meth:`broadcast`, of a NumPy array, by way of the GPU where the ranks are joined there."""
+        sent = self._to_device(array)
+        self.broadcast(sent, src)
+        if sent is not array:
+            array[...] = self._to_host(sent)
+        return array
+
+    def synchronize(self, stream: Any) -> None:
+        """Returns when a GPU's stream, with the collectives it waits for, is done. Raises as :meth:`all_reduce`."""
+        stream.synchronize()
 
     @abstractmethod
     def broadcast(self, array: Any, src: int = 0) -> Any:

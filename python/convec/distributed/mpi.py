@@ -73,8 +73,9 @@ class MpiCommunicator(Communicator):
         started = launch.detect() if comm is None else None
         if started is not None and started.size != world.Get_size():
             raise RuntimeError(
-                f"{started.launcher} started {started.size} processes, but MPI sees {world.Get_size()}: start the "
-                f"program with the mpiexec of the MPI library that mpi4py uses ({_library(mpi)}), or use backend='nccl'"
+                f"{started.launcher} started {started.size} processes, but MPI sees {world.Get_size()}: start them by "
+                f"'mpiexec -n {started.size} python {sys.argv[0]}', of the MPI library that mpi4py uses "
+                f"({_library(mpi)}); with GPUs use backend='nccl'"
             )
         self.timeout = timeout
         self._comm = world.Dup()

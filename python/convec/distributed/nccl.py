@@ -57,8 +57,9 @@ def _load() -> Any:
 class NcclCommunicator(Communicator):
     """One process a GPU: that of the process's local rank, among those it can see.
 
-    Collectives are launched on the current stream, and ``wait()`` polls an event behind them and NCCL's asynchronous
-    error, so that Ctrl-C and the timeout end them. After one the communicator is aborted and of no more use.
+    Collectives run on a stream of their own, behind what the current stream holds when they are begun; so what is
+    launched there later goes on beside them. ``wait()`` polls an event behind them and NCCL's asynchronous error, so
+    that Ctrl-C and the timeout end them. After one the communicator is aborted and of no more use.
 
     Args:
         started: this process's place in the job.
@@ -99,6 +100,7 @@ class NcclCommunicator(Communicator):
                 ident = self._store.get("nccl id")
         assert ident is not None
         self._comm = self._join(tuple(ident))
+        self._stream = cupy.cuda.Stream(non_blocking=True)
 
     def _join(self, ident: tuple[int, ...]) -> Any:
         """NCCL's own start, which blocks: in a thread, so that it has a deadline."""
@@ -131,31 +133,30 @@ class NcclCommunicator(Communicator):
         kind = self._check(array)
         check_op(op, np.dtype(array.dtype))
         self._begin()
-        stream = self._cupy.cuda.get_current_stream()
         code = {"max": self._nccl.NCCL_MAX, "min": self._nccl.NCCL_MIN}.get(op, self._nccl.NCCL_SUM)
-        self._comm.allReduce(array.data.ptr, array.data.ptr, array.size, kind, code, stream.ptr)
+        self._comm.allReduce(array.data.ptr, array.data.ptr, array.size, kind, code, self._stream.ptr)
         if op == "avg":
-            array /= self.size  # on the same stream, behind the sum
-        return self._work("all_reduce", stream, array)
+            with self._stream:
+                array /= self.size
+        return self._work("all_reduce", array)
 
     def broadcast(self, array: Any, src: int = 0) -> Any:
         """See :class:`Communicator`."""
         check_source(src, self.size)
         kind = self._check(array)
         self._begin()
-        stream = self._cupy.cuda.get_current_stream()
-        self._comm.broadcast(array.data.ptr, array.data.ptr, array.size, kind, src, stream.ptr)
-        self._work("broadcast", stream, array).wait()
+        self._comm.broadcast(array.data.ptr, array.data.ptr, array.size, kind, src, self._stream.ptr)
+        self._work("broadcast", array).wait()
         return array
 
     def all_gather(self, array: Any) -> Any:
         """See :class:`Communicator`."""
         kind = self._check(array)
-        self._begin()
-        stream = self._cupy.cuda.get_current_stream()
+        # Its memory may have been used before by the current stream, which is waited for.
         gathered = self._cupy.empty((self.size, *array.shape), array.dtype)
-        self._comm.allGather(array.data.ptr, gathered.data.ptr, array.size, kind, stream.ptr)
-        self._work("all_gather", stream, (array, gathered)).wait()
+        self._begin()
+        self._comm.allGather(array.data.ptr, gathered.data.ptr, array.size, kind, self._stream.ptr)
+        self._work("all_gather", (array, gathered)).wait()
         return gathered
 
     def barrier(self) -> None:
@@ -181,11 +182,19 @@ class NcclCommunicator(Communicator):
         if self._broken:
             raise RuntimeError(f"no more communication is possible after this: {self._broken}")
         self._begun += 1
+        self._stream.wait_event(self._behind(self._cupy.cuda.get_current_stream()))
 
-    def _work(self, name: str, stream: Any, buffers: Any) -> Work:
+    def _behind(self, stream: Any) -> Any:
         event = self._cupy.cuda.Event(disable_timing=True)
         event.record(stream)
-        return _NcclWork(self, event, name, self._begun, buffers)
+        return event
+
+    def _work(self, name: str, buffers: Any) -> Work:
+        return _NcclWork(self, self._behind(self._stream), name, self._begun, buffers)
+
+    def synchronize(self, stream: Any) -> None:
+        """See :class:`Communicator`."""
+        _NcclWork(self, self._behind(stream), "the last collective", self._begun, None).wait()
 
     # ---- Faults ----
 
@@ -265,6 +274,9 @@ class _NcclWork(Work):
 
     def test(self) -> bool:
         return bool(self._event.done)
+
+    def block_current_stream(self) -> None:
+        self._owner._cupy.cuda.get_current_stream().wait_event(self._event)
 
     def wait(self) -> None:
         owner = self._owner

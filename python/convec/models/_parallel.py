@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,11 @@ class Parallel:
     def _reduced(self, number: int, op: Any) -> int:
         if self._group is None:
             return number
-        return int(self._group.all_reduce(np.array([number], np.int64), op)[0])
+        return int(self._group.all_reduce_host(np.array([number], np.int64), op)[0])
 
     def learning_rate(self, rate: float) -> float:
         """Rank 0's learning rate."""
-        return rate if self._group is None else float(self._group.broadcast(np.array([rate], np.float64))[0])
+        return rate if self._group is None else float(self._group.broadcast_host(np.array([rate], np.float64))[0])
 
     def share(self, network: Network, state: Any) -> Any:
         """Gives all ranks the weights, the optimizer and the random generator of rank 0.
@@ -87,7 +87,7 @@ class Parallel:
         for index, arrays in enumerate(slots):
             value = network.get_parameter(index)
             for array in (value, *arrays):
-                group.broadcast(array)
+                group.broadcast_host(array)
             network.set_parameter(index, value)
             network.set_optimizer_slots(index, arrays)
         random = utils.generator().bit_generator
@@ -106,6 +106,56 @@ class Parallel:
         return numbers["state"]
 
 
+class _HostExchange:
+    """Adds up gradients in the host's memory."""
+
+    on_device = False
+    synchronize: Callable[[], None] | None = None
+
+    def __init__(self, group: Communicator) -> None:
+        self._group = group
+        self._begun: list[Work] = []
+
+    def all_reduce(self, array: npt.NDArray[np.float32]) -> None:
+        for work in self._begun:
+            work.test()  # MPI goes on with what it has begun only within calls
+        self._begun.append(self._group.all_reduce_start(array))
+
+    def wait(self) -> None:
+        for work in self._begun:
+            work.wait()
+        self._begun.clear()
+
+
+class _GpuExchange:
+    """Adds up gradients where they are, between the work on the network's stream, for which the host does not wait."""
+
+    on_device = True
+
+    def __init__(self, group: Communicator, network: Network) -> None:
+        import cupy
+
+        self._group = group
+        self._cupy = cupy
+        self._stream = cupy.cuda.ExternalStream(network.stream)
+        self._begun: list[Work] = []
+
+    def all_reduce(self, address: int, count: int) -> None:
+        memory = self._cupy.cuda.UnownedMemory(address, 4 * count, self)
+        array = self._cupy.ndarray((count,), np.float32, self._cupy.cuda.MemoryPointer(memory, 0))
+        with self._stream:
+            self._begun.append(self._group.all_reduce_start(array))
+
+    def wait(self) -> None:
+        with self._stream:
+            for work in self._begun:
+                work.block_current_stream()
+        self._begun.clear()
+
+    def synchronize(self) -> None:
+        self._group.synchronize(self._stream)
+
+
 @contextmanager
 def parallel(network: Network, sharded: bool) -> Iterator[Parallel]:
     """Lets a network train and evaluate together with the other ranks, where there is a process group.
@@ -119,30 +169,21 @@ def parallel(network: Network, sharded: bool) -> Iterator[Parallel]:
         yield Parallel(None, False)
         return
     group = distributed.get_communicator()
-    if group.backend != "mpi":
+    if group.backend == "nccl" and network.device == "cpu":
         raise RuntimeError(
-            f"the process group's backend is {group.backend!r}, but data-parallel networks are on the CPU: call "
-            "init_process_group('mpi')"
+            "the process group's backend is 'nccl', but the network is on the CPU: call init_process_group('mpi'), or "
+            "build the model for a GPU (convec.set_device('cuda'))"
         )
-    begun: list[Work] = []
-
-    def all_reduce(array: npt.NDArray[np.float32]) -> None:
-        for work in begun:
-            work.test()  # MPI goes on with what it has begun only within calls
-        begun.append(group.all_reduce_start(array))
-
-    def wait() -> None:
-        for work in begun:
-            work.wait()
-        begun.clear()
-
+    exchange = _GpuExchange(group, network) if group.backend == "nccl" else _HostExchange(group)
     network.set_data_parallel(
         rank=group.rank,
         ranks=group.size,
-        all_reduce=all_reduce,
-        wait=wait,
-        all_reduce_totals=group.all_reduce,
+        all_reduce=exchange.all_reduce,
+        wait=exchange.wait,
+        all_reduce_totals=group.all_reduce_host,
         sharded=sharded,
+        on_device=exchange.on_device,
+        synchronize=exchange.synchronize,
     )
     try:
         yield Parallel(group, sharded)

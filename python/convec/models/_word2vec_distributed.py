@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convec import _core
 from convec.models._word2vec_training import (
     Checkpoints,
     EpochPosition,
@@ -22,7 +23,6 @@ from convec.models._word2vec_training import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from convec import _core
     from convec.distributed import Communicator
     from convec.models._word2vec_device import DeviceTrainer
     from convec.models._word2vec_report import TrainingReport
@@ -95,7 +95,7 @@ def check_agreement(communicator: Communicator, what: str, parts: Iterable[str |
     digest = hashlib.blake2b(digest_size=7)
     for part in parts:
         digest.update(part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass"))
-        digest.update(b"\n")
+        digest.update(b"\0")
     number = int.from_bytes(digest.digest(), "little")
     ends = np.array([number, -number], np.int64)
     communicator.all_reduce(ends, "max")
@@ -137,7 +137,8 @@ class SharedTable:
 
     Args:
         communicator: of the ranks.
-        table: (rows, size) float32 or float16, whose rows may be padded.
+        trainer: whose table it is.
+        name: 'vectors', 'syn1neg' or 'syn1'.
         shares: (rows,), of a rank's words that use the row.
         order: rows by falling frequency; None: they are in that order.
         often: uses in which a row goes most of its way.
@@ -146,45 +147,51 @@ class SharedTable:
     def __init__(
         self,
         communicator: Communicator,
-        table: npt.NDArray[Any],
+        trainer: _core.Word2VecTrainer,
+        name: str,
         shares: npt.NDArray[np.float64],
         order: npt.NDArray[np.int64] | None,
         often: float,
     ) -> None:
         self._communicator = communicator
+        table = getattr(trainer, name)
         # With the padding, which is zero, rows are one piece of memory.
         shape = (len(table), table.strides[0] // table.itemsize)
-        self._rows = np.lib.stride_tricks.as_strided(table, shape)
-        self._communicator.broadcast(self._rows.reshape(-1).view(np.uint8))
-        self._before = self._rows.astype(np.float32)
+        rows = np.lib.stride_tricks.as_strided(table, shape)
+        communicator.broadcast(rows.reshape(-1).view(np.uint8))
+        self._replica = _core.Word2VecReplica(trainer, name)
+        self._changes = np.empty((_ROWS_AT_ONCE, shape[1]), np.float32)
         self._shares = shares
         self._order = order
         self._often = often
+        self._factors: dict[int, tuple[float, npt.NDArray[np.float32]]] = {}  # by the first row
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._replica)
+
+    def _factors_of(self, begin: int, end: int, words: float) -> npt.NDArray[np.float32]:
+        """What the sums of the changes in rows ``[begin, end)``, by frequency, are scaled by."""
+        known, factors = self._factors.get(begin, (0.0, None))
+        # Rounds differ by a word or two.
+        if factors is None or len(factors) != end - begin or abs(words - known) > 1e-3 * words:
+            shares = self._shares[begin:end] if self._order is None else self._shares[self._order[begin:end]]
+            size = self._communicator.size
+            way = np.minimum(-np.expm1(-np.maximum(shares * words, 1e-9) / self._often), 1 - 1e-9)
+            factors = (-np.expm1(size * np.log1p(-way)) / (size * way)).astype(np.float32)
+            self._factors[begin] = (words, factors)
+        return factors
 
     def combine(self, begin: int, end: int, words: float) -> None:
         """Gives every rank the same rows ``[begin, end)``, by frequency, after each trained on ``words`` words."""
-        size = self._communicator.size
+        if begin >= end:
+            return
+        factors = self._factors_of(begin, end, words)
         for first in range(begin, end, _ROWS_AT_ONCE):
             last = min(first + _ROWS_AT_ONCE, end)
-            chosen: Any = slice(first, last) if self._order is None else self._order[first:last]
-            rows = self._rows[chosen]
-            in_place = self._order is None and rows.dtype == np.float32
-            change = rows if in_place else rows.astype(np.float32)
-            before = self._before[chosen]
-            change -= before
-            self._communicator.all_reduce(change)
-            way = -np.expm1(-np.maximum(self._shares[chosen] * words, 1e-9) / self._often)
-            change *= (-np.expm1(size * np.log1p(-np.minimum(way, 1 - 1e-9))) / (size * way)).astype(np.float32)[
-                :, None
-            ]
-            change += before
-            if not in_place:
-                self._rows[chosen] = change
-                change = self._rows[chosen].astype(np.float32)
-            self._before[chosen] = change
+            changes = self._changes[: last - first]
+            self._replica.changes(self._order, first, last, out=changes)
+            self._communicator.all_reduce(changes)
+            self._replica.apply(self._order, first, last, changes, factors[first - begin : last - begin])
 
 
 class SharedTables:
@@ -219,15 +226,15 @@ class SharedTables:
         often = _OFTEN_SKIP_GRAM if skip_gram else _OFTEN_CBOW
         shares = occurrences / max(occurrences.sum(), 1.0)
         order = None if (shares[1:] <= shares[:-1]).all() else np.argsort(-shares, kind="stable")
-        self._tables = [SharedTable(communicator, trainer.vectors, shares, order, often)]
+        self._tables = [SharedTable(communicator, trainer, "vectors", shares, order, often)]
         if trainer.syn1neg is not None:
             weights = occurrences**ns_exponent
             drawn = shares + negative * weights / max(weights.sum(), 1e-300)
-            self._tables.append(SharedTable(communicator, trainer.syn1neg, drawn, order, often))
+            self._tables.append(SharedTable(communicator, trainer, "syn1neg", drawn, order, often))
         if trainer.syn1 is not None:
             # The inner nodes of the Huffman tree, the root last; as in a balanced tree.
             nodes = np.arange(len(shares))[::-1].copy()
-            self._tables.append(SharedTable(communicator, trainer.syn1, 1.0 / (nodes + 1), nodes, often))
+            self._tables.append(SharedTable(communicator, trainer, "syn1", 1.0 / (nodes + 1), nodes, often))
         self._steps = 0  # of the ladder: the last one has all rows
         while sync_rows << self._steps < len(shares):
             self._steps += 1

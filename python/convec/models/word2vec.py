@@ -1203,7 +1203,7 @@ class Word2Vec:
         words = self.wv.index_to_key
         settings = {**self._architecture(), "sync": (self.sync_words, self.sync_rows), "start": start.to_json()}
         ranks.check_agreement(communicator, "the parameters of Word2Vec", [repr(sorted(settings.items()))])
-        ranks.check_agreement(communicator, "the vocabularies", [*words, self._vocabulary_counts().tobytes()])
+        ranks.check_agreement(communicator, "the vocabularies", ["\n".join(words), self._vocabulary_counts().tobytes()])
         scanned, self._scanned = self._scanned, None
         if scanned is not None and isinstance(corpus, FileCorpus) and scanned.same_text(corpus):
             corpus = scanned

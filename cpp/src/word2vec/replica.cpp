@@ -1,0 +1,94 @@
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <convec/error.hpp>
+#include <convec/word2vec_replica.hpp>
+
+#include "cpu/kernels/kernel_table.hpp"
+#include "ops/check.hpp"
+#include "word2vec/table.hpp"
+
+namespace convec {
+
+struct Word2VecReplica::Impl {
+  std::shared_ptr<void> table;
+  Precision precision;
+  std::int64_t rows;
+  std::int64_t row_size;
+  word2vec::Table before;  // float32
+  std::vector<float> numbers;
+
+  const cpu::Word2VecRowKernels& kernels() const {
+    const cpu::Word2VecKernels& all = cpu::kernels().word2vec;
+    return precision == Precision::float16 ? all.float16 : all.float32;
+  }
+  std::byte* row(std::int64_t index) const {
+    const std::int64_t bytes = row_size * (precision == Precision::float16 ? 2 : 4);
+    return static_cast<std::byte*>(table.get()) + index * bytes;
+  }
+  float* row_before(std::int64_t index) const { return reinterpret_cast<float*>(before.row(index)); }
+
+  void check(const std::int64_t* which, std::int64_t begin, std::int64_t end) const {
+    const auto within = [&](std::int64_t index) { return index >= 0 && index < rows; };
+    if (begin < 0 || end < begin || (which == nullptr && end > rows))
+      throw ValueError("rows [" + std::to_string(begin) + ", " + std::to_string(end) +
+                       ") are asked for, but there are " + std::to_string(rows));
+    if (which == nullptr) return;
+    for (std::int64_t i = begin; i < end; ++i)
+      if (!within(which[i]))
+        throw ValueError("which[" + std::to_string(i) + "] is " + std::to_string(which[i]) + ", but there are " +
+                         std::to_string(rows) + " rows");
+  }
+};
+
+Word2VecReplica::Word2VecReplica(std::shared_ptr<void> table, Precision precision, std::int64_t rows,
+                                 std::int64_t row_stride) {
+  if (table == nullptr) throw ValueError("table is null: the model has no such table");
+  check::at_least(rows, 0, "rows");
+  check::at_least(row_stride, cpu::word2vec_row_multiple, "row_stride");
+  if (row_stride % cpu::word2vec_row_multiple != 0)
+    throw ValueError("row_stride is " + std::to_string(row_stride) + ", but must be a multiple of " +
+                     std::to_string(cpu::word2vec_row_multiple));
+  impl_ = std::make_unique<Impl>(Impl{std::move(table), precision, rows, row_stride,
+                                      word2vec::Table(rows, row_stride * static_cast<std::int64_t>(sizeof(float))),
+                                      std::vector<float>(static_cast<std::size_t>(row_stride))});
+  for (std::int64_t i = 0; i < rows; ++i) impl_->kernels().read_row(row_stride, impl_->row(i), impl_->row_before(i));
+}
+
+Word2VecReplica::~Word2VecReplica() = default;
+Word2VecReplica::Word2VecReplica(Word2VecReplica&&) noexcept = default;
+Word2VecReplica& Word2VecReplica::operator=(Word2VecReplica&&) noexcept = default;
+
+std::int64_t Word2VecReplica::rows() const noexcept { return impl_->rows; }
+std::int64_t Word2VecReplica::row_stride() const noexcept { return impl_->row_size; }
+
+void Word2VecReplica::changes(const std::int64_t* which, std::int64_t begin, std::int64_t end, float* changes) const {
+  impl_->check(which, begin, end);
+  const std::int64_t size = impl_->row_size;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t index = which == nullptr ? i : which[i];
+    float* const to = changes + (i - begin) * size;
+    const float* const before = impl_->row_before(index);
+    impl_->kernels().read_row(size, impl_->row(index), to);
+    for (std::int64_t k = 0; k < size; ++k) to[k] -= before[k];
+  }
+}
+
+void Word2VecReplica::apply(const std::int64_t* which, std::int64_t begin, std::int64_t end, const float* changes,
+                            const float* factors) {
+  impl_->check(which, begin, end);
+  const std::int64_t size = impl_->row_size;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t index = which == nullptr ? i : which[i];
+    const float* const change = changes + (i - begin) * size;
+    float* const before = impl_->row_before(index);
+    const float factor = factors[i - begin];
+    for (std::int64_t k = 0; k < size; ++k) before[k] += factor * change[k];
+    impl_->kernels().write_row(size, before, impl_->row(index));
+    // What the table holds, rounded.
+    if (impl_->precision == Precision::float16) impl_->kernels().read_row(size, impl_->row(index), before);
+  }
+}
+
+}  // namespace convec
