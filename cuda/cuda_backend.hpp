@@ -19,4 +19,9 @@ struct Status {
 };
 Status status();
 
+// The cuBLASLt that dense layers use, or why there is none.
+std::string cublas_lt_status();
+// A file to look at where its usual names lead nowhere; to be called before the first product.
+void add_cublas_lt(const std::string& library);
+
 }  // namespace convec::cuda

@@ -1,4 +1,5 @@
-// Dense layers as matrix products (matmul.hpp).
+// Dense layers as matrix products: by cuBLASLt where there is one (cublas_lt.hpp), else by matmul.hpp.
+#include "cublas_lt.hpp"
 #include "cuda_table.hpp"
 #include "matmul.hpp"
 
@@ -28,10 +29,16 @@ struct MatrixProduct {
   }
 };
 
+bool by_library(const Context& context, Scratch& scratch, const LtProduct& product) {
+  CublasLt* const library = cublas_lt();
+  return library != nullptr && library->multiply(context, scratch, product);
+}
+
 template <bool AlongA, bool AlongB>
 void multiply(const Context& context, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
               const float* bias, Activation activation, float* c, int64_t rows, int64_t columns, int64_t depth) {
   Scratch scratch(context);
+  if (by_library(context, scratch, {rows, columns, depth, a, !AlongA, b, AlongB, c, bias, activation})) return;
   const MatmulPlan plan(context, 1, rows, columns, depth, true);
   float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
   const MatrixOutput output{c, columns, bias, activation, aligned_for_vectors(c) && columns % 4 == 0};
@@ -64,6 +71,13 @@ void dense_backward_input(const Context& context, const DenseProblem& p, const f
 
 void dense_backward_weights(const Context& context, const DenseProblem& p, const float* input, const float* grad_output,
                             float* grad_weights, float* grad_bias) {
+  if (grad_bias != nullptr) {
+    Scratch scratch(context);
+    if (by_library(context, scratch,
+                   {p.in, p.units, p.batch, input, true, grad_output, false, grad_weights, nullptr, Activation::linear,
+                    grad_bias}))
+      return;
+  }
   multiply<false, false>(context, input, p.in, grad_output, p.units, nullptr, Activation::linear, grad_weights, p.in,
                          p.units, p.batch);
   if (grad_bias == nullptr) return;

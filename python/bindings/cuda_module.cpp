@@ -51,6 +51,10 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
         return dict;
       },
       py::arg("index"), "Name, compute capability, multiprocessors and bytes of memory of a device.");
+  module.def("cublas_lt", &convec::cuda::cublas_lt_status,
+             "Name and version of the cuBLASLt that dense layers use, or why there is none.");
+  module.def("add_cublas_lt", &convec::cuda::add_cublas_lt, py::arg("library"),
+             "A file to look at where cuBLASLt's usual names lead nowhere.");
   module.def(
       "backend", [] { return py::capsule(&convec::cuda::the_backend(), "convec.Backend"); },
       "The backend, for convec._core.set_cuda_backend.");

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import os
+import pathlib
 import sys
 from contextvars import ContextVar, Token
 from types import ModuleType
@@ -87,7 +89,24 @@ def _cuda_module() -> ModuleType:
             ) from None
         except ImportError as error:
             raise RuntimeError(f"the module convec._cuda cannot be loaded: {error}; {_BUILD}") from None
+        for library in cublas_lt_of_pip():
+            _cuda.add_cublas_lt(library)
     return _cuda
+
+
+def cublas_lt_of_pip() -> list[str]:
+    """The files of NVIDIA's cuBLASLt that pip has installed, newest first: no loader looks there by itself."""
+    try:
+        found = importlib.util.find_spec("nvidia")
+    except (ImportError, ValueError):
+        return []
+    folders = [] if found is None else list(found.submodule_search_locations or ())
+    return [
+        str(file)
+        for number in (13, 12)
+        for folder in folders
+        for file in sorted(pathlib.Path(folder).glob(f"*/lib/libcublasLt.so.{number}"))
+    ]
 
 
 def cuda_problem() -> str:
@@ -205,6 +224,7 @@ def describe_cuda() -> list[str]:
             f"cuda:{index}: {info['name']}, compute capability {major}.{minor}, {info['multiprocessors']} "
             f"multiprocessors, {info['memory'] / 2**30:.0f} GB"
         )
+    lines.append(f"dense layers: {_cuda_module().cublas_lt()}")
     return lines
 
 

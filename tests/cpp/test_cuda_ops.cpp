@@ -1,5 +1,7 @@
 // Every op of the CUDA backend on the emulated device, in every order of its threads: against the CPU, bit by bit the
 // same in all orders, and nothing written beside the arrays. Under AddressSanitizer nothing may be read there either.
+#include <dlfcn.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -21,6 +23,8 @@
 #include <convec/ops/softmax_cross_entropy.hpp>
 
 #include "backend.hpp"
+#include "cublas_lt.hpp"
+#include "cublas_lt_stand_in.hpp"
 #include "emulation.hpp"
 #include "launch.hpp"
 #include "tensor_core.hpp"
@@ -205,7 +209,8 @@ void compare_conv2d(const Shape& input, const Shape& filters, const Conv2dOption
       way.tolerance);
 }
 
-void compare_dense(int64_t batch, int64_t in, int64_t units, const Multiplication& way = in_float32) {
+void compare_dense(int64_t batch, int64_t in, int64_t units, const Multiplication& way = in_float32,
+                   Activation activation = Activation::tanh) {
   compare(
       [=](Place& place) {
         place.set_precision(way.precision);
@@ -213,7 +218,7 @@ void compare_dense(int64_t batch, int64_t in, int64_t units, const Multiplicatio
         const TensorView w = place.array(random({in, units}, 2));
         const TensorView b = place.array(random({units}, 3));
         const TensorView g = place.array(random({batch, units}, 4));
-        dense_forward(place.context(), x, w, b, Activation::tanh, place.zeros({batch, units}));
+        dense_forward(place.context(), x, w, b, activation, place.zeros({batch, units}));
         dense_backward_input(place.context(), g, w, place.zeros({batch, in}));
         dense_backward_weights(place.context(), x, g, place.zeros({in, units}), place.zeros({units}));
       },
@@ -319,6 +324,140 @@ TEST(without_tensor_cores) {
     CHECK(product(way.precision) == exact);
     convec::emulation::set_compute_capability(9, 0);
   }
+}
+
+// A cuBLASLt for all products while it lives: the stand-in, which computes on the host.
+class WithCublasLt {
+ public:
+  WithCublasLt() : library_(CONVEC_CUBLASLT_STAND_IN) {
+    void* const opened = ::dlopen(CONVEC_CUBLASLT_STAND_IN, RTLD_NOW);
+    const auto find = reinterpret_cast<convec::test::CublasLtStandIn* (*)()>(::dlsym(opened, "convec_stand_in"));
+    stand_in_ = find();
+    *stand_in_ = {};
+    stand_in_->launch = [](void* stream, void (*work)(void*), void* data) {
+      CHECK(convec::emulation::launch(1, 1, 0, static_cast<cudaStream_t>(stream), [=] { work(data); }) == cudaSuccess);
+    };
+    convec::cuda::replace_cublas_lt(&library_);
+  }
+  ~WithCublasLt() { convec::cuda::replace_cublas_lt(nullptr); }
+  WithCublasLt(const WithCublasLt&) = delete;
+  WithCublasLt& operator=(const WithCublasLt&) = delete;
+
+  convec::test::CublasLtStandIn& stand_in() const { return *stand_in_; }
+  const convec::cuda::CublasLt& library() const { return library_; }
+
+ private:
+  convec::cuda::CublasLt library_;
+  convec::test::CublasLtStandIn* stand_in_;
+};
+
+TEST(dense_by_cublas_lt) {
+  const WithCublasLt with;
+  CHECK_EQ(with.library().name(), std::string("cuBLASLt 13.2.5 (") + CONVEC_CUBLASLT_STAND_IN + ")");
+  const auto& calls = with.stand_in().calls;
+  // The own kernels are not asked: forward, backward to the input, and to the weights with the bias.
+  compare_dense(5, 13, 7, in_float32, Activation::relu);
+  CHECK_EQ(calls.size() % 3, 0U);
+  CHECK(calls.size() >= 30);
+  const auto is = [](const convec::test::CublasLtStandIn::Call& call, std::uint64_t m, std::uint64_t n, std::uint64_t k,
+                     bool a, bool b, std::uint32_t epilogue) {
+    return call.m == m && call.n == n && call.k == k && call.transposed_a == a && call.transposed_b == b &&
+           call.epilogue == epilogue && call.compute_type == 68 && (call.reduction_schemes & 1U) == 0;
+  };
+  CHECK(is(calls[0], 7, 5, 13, false, false, 6));   // RELU_BIAS
+  CHECK(is(calls[1], 13, 5, 7, true, false, 1));    // DEFAULT
+  CHECK(is(calls[2], 7, 13, 5, false, true, 256));  // BGRADA
+  // Shapes are looked up once, but for other alignments.
+  CHECK(with.stand_in().searches < 20);
+  compare_dense(33, 70, 34, in_float32, Activation::linear);
+  compare_dense(1, 1, 1, in_float32, Activation::relu);
+}
+
+TEST(precisions_by_cublas_lt) {
+  const WithCublasLt with;
+  auto& calls = with.stand_in().calls;
+  for (const Multiplication& way : on_tensor_cores) {
+    calls.clear();
+    compare_dense(9, 40, 11, way, Activation::linear);
+    // It has no product with float32's error on tensor cores: that is the own kernel's.
+    CHECK_EQ(calls.empty(), way.precision == convec::MatmulPrecision::tf32x3);
+    for (const auto& call : calls)
+      CHECK_EQ(call.compute_type, way.precision == convec::MatmulPrecision::tf32 ? 77 : 75);
+  }
+  convec::emulation::set_compute_capability(7, 5);
+  calls.clear();
+  compare_dense(9, 40, 11, {convec::MatmulPrecision::tf32, 2e-5}, Activation::linear);
+  for (const auto& call : calls) CHECK_EQ(call.compute_type, 68);
+  convec::emulation::set_compute_capability(9, 0);
+}
+
+// What the library lacks, the own kernels do.
+TEST(without_help_of_cublas_lt) {
+  const auto calls_of = [](const std::function<void(convec::test::CublasLtStandIn&)>& set, Activation activation) {
+    const WithCublasLt with;
+    set(with.stand_in());
+    compare_dense(5, 13, 7, in_float32, activation);
+    std::vector<std::uint32_t> epilogues;
+    for (const auto& call : with.stand_in().calls) epilogues.push_back(call.epilogue);
+    epilogues.resize(std::min<std::size_t>(epilogues.size(), 3));
+    return epilogues;
+  };
+  using StandIn = convec::test::CublasLtStandIn;
+  using Epilogues = std::vector<std::uint32_t>;
+  CHECK(calls_of([](StandIn& s) { s.nothing_supported = true; }, Activation::relu).empty());
+  CHECK(calls_of([](StandIn& s) { s.matmul_status = 15; }, Activation::relu).empty());
+  CHECK(calls_of([](StandIn& s) { s.unsupported_epilogue = 256; }, Activation::relu) == Epilogues({6, 1, 1}));
+  CHECK(calls_of([](StandIn&) {}, Activation::gelu) == Epilogues({1, 256, 1}));
+  const WithCublasLt with;
+  with.stand_in().matmul_status = 13;
+  CHECK_THROWS(compare_dense(5, 13, 7, in_float32, Activation::relu), convec::DeviceError, "CONVEC_CUBLASLT=0");
+}
+
+// Whole steps, captured once and replayed.
+TEST(a_network_by_cublas_lt) {
+  const auto trained = [](bool on_device) {
+    convec::Network network(
+        {convec::DenseLayer{9, true, Activation::relu}, convec::DenseLayer{6, false}, convec::DenseLayer{3}}, {12}, 1);
+    convec::LossOptions loss;
+    loss.from_logits = true;
+    network.compile(loss, convec::OptimizerOptions::defaults(convec::Optimizer::adam), {});
+    if (on_device) network.to(cuda);
+    const Tensor x = random({22, 12}, 1);
+    const Tensor y = labels(22, 3);
+    convec::EpochOptions options;
+    options.batch_size = 4;
+    static_cast<void>(network.train_epoch({x.view(), y.view(), {}}, options));
+    std::vector<float> weights;
+    for (std::size_t i = 0; i < network.parameters().size(); ++i) {
+      const convec::ConstTensorView value = network.parameter(i);
+      weights.insert(weights.end(), value.f32(), value.f32() + value.shape.size());
+    }
+    return weights;
+  };
+  const WithCublasLt with;
+  const auto found = trained(true);
+  const auto expected = trained(false);
+  CHECK_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) CHECK_NEAR(found[i], expected[i], 1e-5);
+  // The first step as it is launched and the second as it is captured, of whole batches; then the last, smaller one.
+  // A layer without bias asks for no epilogue, the first for no gradient to its input.
+  CHECK_EQ(with.stand_in().calls.size(), 3U * (3 + 3 + 2));
+}
+
+TEST(objects_of_cublas_lt_are_given_back) {
+  convec::test::CublasLtStandIn* stand_in = nullptr;
+  {
+    const WithCublasLt with;
+    stand_in = &with.stand_in();
+    compare_dense(5, 13, 7, in_float32, Activation::relu);
+    CHECK_EQ(stand_in->objects, 4 * stand_in->searches);  // a descriptor and three layouts a shape
+  }
+  CHECK_EQ(stand_in->objects, 0);
+}
+
+TEST(other_libraries_are_refused) {
+  CHECK_THROWS(convec::cuda::CublasLt("libm.so.6"), convec::DeviceError, "libm.so.6 is no cuBLASLt");
+  CHECK_THROWS(convec::cuda::CublasLt("/nowhere/libcublasLt.so.13"), convec::DeviceError, "cannot be loaded");
 }
 
 TEST(poolings) {

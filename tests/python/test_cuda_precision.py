@@ -14,7 +14,7 @@ import cases
 import convec
 import numpy as np
 import pytest
-from convec import layers
+from convec import _device, layers
 
 emulation = pytest.importorskip("emulated_cuda")
 
@@ -235,3 +235,21 @@ def test_precision_by_environment(value: str, printed: str) -> None:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert printed in done.stdout
+
+
+# ---- cuBLASLt ------------------------------------------------------------------------------------------------------
+
+
+def test_the_library_for_dense_layers_is_named(emulated: None) -> None:
+    assert "dense layers: the emulated device has no cuBLASLt" in _device.describe_cuda()
+
+
+@pytest.mark.skipif(bool(GPU_PROBLEM), reason=GPU_PROBLEM)
+def test_dense_layers_on_gpu_without_cublas_lt() -> None:
+    """The other tests take the library where there is one; convec's own kernels must pass them too."""
+    arguments = ["-q", "-p", "no:cacheprovider", "-k", "on_gpu and dense and not without", __file__]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        env=os.environ | {"CONVEC_CUBLASLT": "0"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import convec
@@ -92,3 +93,17 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str], monkeypatch: 
     status_of(monkeypatch)
     assert cli.main(["info"]) == 0
     assert "no NVIDIA driver" in capsys.readouterr().out
+
+
+def test_cublas_lt_of_pip_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = []
+    for package, number in (("cu13", 13), ("cublas", 12)):
+        folder = tmp_path / "nvidia" / package / "lib"
+        folder.mkdir(parents=True)
+        wanted.append(folder / f"libcublasLt.so.{number}")
+        wanted[-1].touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    assert _device.cublas_lt_of_pip() == [str(file) for file in wanted]
+    monkeypatch.setattr(sys, "path", [])
+    assert _device.cublas_lt_of_pip() == []
