@@ -10,6 +10,17 @@ if(NOT CONVEC_CUDA)
   return()
 endif()
 
+# The backend uses parts of the core that a shared library does not export.
+if(BUILD_SHARED_LIBS)
+  if(CONVEC_CUDA STREQUAL "AUTO")
+    message(STATUS "convec is a shared library, and built without its CUDA backend, which needs a static one")
+    return()
+  endif()
+  message(FATAL_ERROR "CONVEC_CUDA is ON, but the CUDA backend needs convec as a static library: set BUILD_SHARED_LIBS=OFF "
+                      "(CMAKE_POSITION_INDEPENDENT_CODE is ON, so that it may go into a shared library of yours), or "
+                      "build without CUDA: -DCONVEC_CUDA=OFF.")
+endif()
+
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)

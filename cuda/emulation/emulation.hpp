@@ -31,6 +31,10 @@ std::size_t memory_in_use();
 // What the device says it is; at first 9.0.
 void set_compute_capability(int major, int minor);
 
+// The allocation after `allocations` more of them, of device memory or of page-locked host memory, fails for lack of
+// it. A negative number: never.
+void fail_allocation_after(int allocations);
+
 // The device is lost at the launch after `launches` more of them: it and all later work fail with `error` until
 // cudaDeviceReset(). A negative number: never.
 void lose_device_after(int launches, cudaError_t error = cudaErrorLaunchFailure);

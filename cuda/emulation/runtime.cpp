@@ -74,6 +74,7 @@ struct Device {
   int major = 9;  // compute capability
   int minor = 0;
   int launches_left = -1;
+  int allocations_left = -1;
   cudaError_t coming_loss = cudaErrorLaunchFailure;
   int depth = 0;  // of work that is running
   std::string failure;
@@ -214,6 +215,12 @@ std::byte* allocate(std::size_t size) {
   return static_cast<std::byte*>(::operator new(rounded, std::align_val_t{memory_alignment}, std::nothrow));
 }
 
+// Whether a test asked for this allocation to fail.
+bool allocation_fails() {
+  int& left = device().allocations_left;
+  return left >= 0 && left-- == 0;
+}
+
 void deallocate(std::byte* memory) { ::operator delete(memory, std::align_val_t{memory_alignment}); }
 
 void copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
@@ -238,6 +245,7 @@ void set_compute_capability(int major, int minor) {
   device().major = major;
   device().minor = minor;
 }
+void fail_allocation_after(int allocations) { device().allocations_left = allocations; }
 void lose_device_after(int launches, cudaError_t error) {
   device().launches_left = launches;
   device().coming_loss = error;
@@ -350,6 +358,7 @@ cudaError_t cudaDeviceReset() {
   d.used = 0;
   d.lost = d.last = cudaSuccess;
   d.launches_left = -1;
+  d.allocations_left = -1;
   d.failure.clear();
   return cudaSuccess;
 }
@@ -420,7 +429,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t size) {
   *pointer = nullptr;
   if (d.lost != cudaSuccess) return note(d.lost);
   if (size == 0) return cudaSuccess;
-  if (size > d.memory || d.used > d.memory - size) return note(cudaErrorMemoryAllocation);
+  if (allocation_fails() || size > d.memory || d.used > d.memory - size) return note(cudaErrorMemoryAllocation);
   std::byte* memory = allocate(size);
   if (memory == nullptr) return note(cudaErrorMemoryAllocation);
   std::memset(memory, 0xFF, size);  // nobody may count on zeros
@@ -456,9 +465,10 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   });
 }
 cudaError_t cudaMallocHost(void** pointer, std::size_t size) {
-  std::byte* memory = allocate(size);
-  *pointer = memory;
+  *pointer = nullptr;
+  std::byte* memory = allocation_fails() ? nullptr : allocate(size);
   if (memory == nullptr) return note(cudaErrorMemoryAllocation);
+  *pointer = memory;
   device().pinned.emplace(memory, size);
   return cudaSuccess;
 }

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds and runs the consumer project and the C++ examples outside the tree: tests/consumer/run.sh PRESET...
 # Each preset (release, release-shared) is configured, built, installed and used; 'wheel' is what pip has installed.
+# 'cuda' builds the program for GPUs in cuda/ instead, which is linked on any machine and does its work where there is a
+# GPU; it needs nvcc.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,6 +21,16 @@ build() { # build SOURCE PREFIX
 
 for preset in "$@"; do
   echo "== consumer of $preset"
+  if [ "$preset" = cuda ]; then
+    prefix=$PWD/build/cuda/install
+    rm -rf "$prefix"
+    cmake --preset cuda --log-level=WARNING -DCONVEC_BUILD_TESTS=OFF
+    cmake --build --preset cuda
+    cmake --install build/cuda >/dev/null
+    build tests/consumer/cuda "$prefix"
+    "$work/build/cuda_consumer"
+    continue
+  fi
   if [ "$preset" = wheel ]; then
     prefix=$("$python" -m convec --cmake-dir)
   else

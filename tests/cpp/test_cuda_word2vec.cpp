@@ -390,6 +390,14 @@ TEST(vectors_of_every_size_learn_as_the_reference_says) {
   }
 }
 
+TEST(no_size_of_vectors_is_left_out) {
+  // Every size of a lane's part, and both sides of where a team takes another part or another warp.
+  const Tokens tokens = text_of(9, 5, 9);
+  for (std::int64_t size = 1; size <= 1024; ++size)
+    if (size <= 66 || (size + 1) % 64 <= 2)
+      for (const bool sg : {true, false}) compare({options_of(size, sg, size % 2 == 0 ? 5 : 3), 0.0, 9}, tokens);
+}
+
 TEST(any_number_of_negatives_learns_as_the_reference_says) {
   const Tokens tokens = text_of(30, 12, 20);
   for (const int negative : {1, 2, 7, 8, 15, 20})
@@ -709,6 +717,61 @@ TEST(a_lost_device_leaves_the_model_as_it_was) {
     CHECK(vectors == table_of(model, model.vectors()));
     CHECK(outputs == table_of(model, model.syn1neg()));
   }
+}
+
+TEST(whatever_fails_leaves_the_model_as_it_was) {
+  const Tokens tokens = text_of(30, 20, 40);
+  // From the first allocation to the last copy.
+  const auto train = [&](Word2Vec& model, bool resident) {
+    Word2VecDeviceOptions options;
+    options.concurrency = 2;
+    options.piece_tokens = 40;
+    options.resident_bytes = resident ? -1 : 0;
+    Word2VecOnDevice device(model, options);
+    const Word2VecIds ids(device, tokens.data(), static_cast<std::int64_t>(tokens.size()));
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      Word2VecTraining training = training_of();
+      training.epoch = epoch;
+      device.train(ids, training);
+    }
+    device.download();
+  };
+  for (const Precision precision : {Precision::float32, Precision::float16})
+    for (const bool resident : {true, false})
+      for (const bool memory : {true, false}) {
+        int point = 0;
+        for (bool failed = true; failed; ++point) {
+          const Reset reset;
+          const std::size_t in_use = convec::emulation::memory_in_use();
+          Word2VecOptions options = options_of(10, true);
+          options.precision = precision;
+          Word2Vec model(options, counts_of(30));
+          const Word2Vec before(options, counts_of(30));
+          const std::size_t bytes = at(30 * model.row_stride()) * (precision == Precision::float16 ? 2 : 4);
+          const auto unchanged = [&] {
+            return std::memcmp(model.vectors().get(), before.vectors().get(), bytes) == 0 &&
+                   std::memcmp(model.syn1neg().get(), before.syn1neg().get(), bytes) == 0;
+          };
+          if (memory)
+            convec::emulation::fail_allocation_after(point);
+          else
+            convec::emulation::lose_device_after(point);
+          try {
+            train(model, resident);
+            failed = false;
+          } catch (const DeviceError& error) {
+            const std::string message = error.what();
+            CHECK(message.find(memory ? " MB were asked for" : "the device was lost") != std::string::npos);
+          }
+          CHECK_EQ(unchanged(), failed);
+          if (!memory || !failed) continue;
+          // Nothing is left behind, and there is no harm done.
+          CHECK_EQ(convec::emulation::memory_in_use(), in_use);
+          train(model, resident);
+          CHECK(!unchanged());
+        }
+        CHECK(point > 20);
+      }
 }
 
 TEST(progress_that_throws_ends_training_soon) {
