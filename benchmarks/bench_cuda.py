@@ -1,11 +1,16 @@
 """convec on an NVIDIA GPU against PyTorch (cuDNN, cuBLAS), JAX and CuPy, all in one process on one device.
 
     python benchmarks/bench_cuda.py --json cuda.json
-    python benchmarks/bench_cuda.py --emulated        # no GPU: tiny shapes on the emulated device, to see that it runs
+    python benchmarks/bench_cuda.py --parts seed,dense --json cuda.json
+    python benchmarks/bench_cuda.py --table a.json b.json --json both.json   # of figures taken before
+    python benchmarks/bench_cuda.py --emulated          # no GPU: tiny shapes, to see that it runs
 
-A peer that is not installed is left out and named. Times are wall-clock over repeated calls with one synchronisation at
-the end, medians of the rounds, which alternate between the libraries. Everything is NHWC and float32; what PyTorch does
-in TF32 or bfloat16 is named so.
+Emulated, convec runs on the emulated device of its tests, and the peers on the CPU with NumPy in CuPy's place.
+
+A peer that is not installed is left out and named; one that fails has a line that says so. Times are wall-clock over
+repeated calls with one synchronisation at the end, medians of the rounds, which alternate between the libraries.
+Everything is NHWC and float32 without TF32; what PyTorch does in TF32, bfloat16 or another layout is named so. The file
+of figures is written anew after each comparison, so that what ends the run early does not lose them.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import pathlib
+import signal
 import statistics
 import sys
 import time
@@ -33,17 +40,33 @@ RESNET50 = (
 
 
 class Bench:
-    """Rows of (what, library, seconds), and how the device is waited for."""
+    """Rows of (what, library, seconds), and how the devices are waited for.
 
-    def __init__(self, rounds: int, seconds: float) -> None:
-        self.rounds = rounds
-        self.seconds = seconds
+    Args:
+        options: of the command line.
+        found: the peers' modules by name.
+    """
+
+    def __init__(self, options: argparse.Namespace, found: dict[str, Any]) -> None:
+        self.rounds = 1 if options.emulated else options.rounds
+        self.seconds = 0.0 if options.emulated else options.seconds
+        self.patience = options.patience
         self.rows: list[dict[str, Any]] = []
+        #: Where PyTorch's tensors lie.
+        self.torch_device = "cpu" if options.emulated else "cuda"
+        self._emulated = options.emulated
+        self._found = found
+        self._json = options.json
         self._flag = _device.DeviceArray((1,))
 
     def wait(self) -> None:
         """Until all work of the default stream is done."""
         self._flag.get()
+
+    def torch_wait(self) -> None:
+        """Until PyTorch's work is done."""
+        if self.torch_device == "cuda":
+            self._found["torch"].cuda.synchronize()
 
     def once(self, call: Callable[[], Any], wait: Callable[[], Any], times: int) -> float:
         """Seconds a call, of `times` calls and one wait."""
@@ -54,16 +77,17 @@ class Bench:
         return (time.perf_counter() - start) / times
 
     def compare(self, what: str, calls: dict[str, tuple[Callable[[], Any], Callable[[], Any]]], **facts: Any) -> None:
-        """Times each library's call, alternating; a call that fails is reported and left out."""
+        """Times each library's call, alternating; one that fails, or is not ready in time, has a row that says so."""
         times = {}
         for library, (call, wait) in list(calls.items()):
             try:
-                for _ in range(3):
-                    call()
-                wait()
-                times[library] = max(1, int(self.seconds / max(self.once(call, wait, 1), 1e-6)))
+                with time_limit(self.patience):
+                    for _ in range(3):
+                        call()
+                    wait()
+                    times[library] = max(1, int(self.seconds / max(self.once(call, wait, 1), 1e-6)))
             except Exception as error:  # a peer must not end the run
-                print(f"{what}: {library} failed: {str(error).splitlines()[0] if str(error) else error!r}", flush=True)
+                self.fail(what, library, error)
                 del calls[library]
         found: dict[str, list[float]] = {library: [] for library in calls}
         for _ in range(self.rounds):
@@ -73,18 +97,75 @@ class Bench:
             row = {"what": what, "library": library, "seconds": statistics.median(seconds), "rounds": seconds} | facts
             self.rows.append(row)
             print(f"{what:<44} {library:<28} {row['seconds'] * 1e6:12.1f} us", flush=True)
+        self.save()
+
+    def fail(self, what: str, library: str, error: Exception) -> None:
+        """A row for a library that could not be timed."""
+        message = next(iter(str(error).splitlines()), "") or repr(error)
+        self.rows.append({"what": what, "library": library, "failed": message})
+        print(f"{what}: {library} failed: {message}", flush=True)
+        self.save()
+
+    def save(self) -> None:
+        """Writes the figures so far, where a file was named."""
+        if not self._json:
+            return
+        versions = {name: module.__version__ for name, module in self._found.items()} | {"convec": convec.__version__}
+        report = {
+            "device": _device.describe_cuda()[0], "emulated": self._emulated, "versions": versions, "rows": self.rows,
+            "isa": _core.current_isa(),
+        }  # fmt: skip
+        write(self._json, report)
 
 
-def peers() -> dict[str, Any]:
+def write(path: str, report: dict[str, Any]) -> None:
+    target = pathlib.Path(path)
+    temporary = target.with_name(target.name + ".part")
+    temporary.write_text(json.dumps(report, indent=1) + "\n")
+    temporary.replace(target)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError within, once so many seconds have passed."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"not ready after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def peers(emulated: bool) -> dict[str, Any]:
+    """The modules of the peers that are installed and see a GPU; emulated, whatever is installed."""
+    # Else JAX takes three quarters of the device's memory for itself.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    usable: dict[str, Callable[[Any], bool]] = {
+        "torch": lambda torch: torch.cuda.is_available(),
+        "jax": lambda jax: jax.default_backend() != "cpu",
+        "cupy": lambda cupy: cupy.cuda.is_available(),
+    }
     found = {}
-    for name in ("torch", "jax", "cupy"):
+    for name, sees_device in usable.items():
         try:
-            found[name] = __import__(name)
-        except ImportError as error:
-            print(f"{name} is left out: {error}")
-    if "torch" in found and not found["torch"].cuda.is_available():
-        print("torch is left out: it sees no CUDA device")
-        del found["torch"]
+            module = np if emulated and name == "cupy" else __import__(name)
+            if emulated or sees_device(module):
+                found[name] = module
+            else:
+                print(f"{name} is left out: it sees no CUDA device", flush=True)
+        except Exception as error:  # a broken installation says so in many ways
+            print(f"{name} is left out: {error}", flush=True)
+    if "torch" in found:
+        found["torch"].backends.cudnn.benchmark = True
+        found["torch"].backends.cudnn.allow_tf32 = False
+        found["torch"].backends.cuda.matmul.allow_tf32 = False
+    if "jax" in found:
+        found["jax"].config.update("jax_default_matmul_precision", "float32")
     return found
 
 
@@ -103,43 +184,65 @@ def seed_model() -> convec.Sequential:
     return model
 
 
-def torch_seed(torch: Any) -> Any:
+def torch_seed(torch: Any, device: str) -> Any:
     nn = torch.nn
     return nn.Sequential(
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 10),
-    ).cuda()  # fmt: skip
+    ).to(device)  # fmt: skip
 
 
-def torch_steps(torch: Any, batch: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """A training step by name: eager, compiled, and as one captured graph."""
-    x = torch.randn(batch, 1, 28, 28, device="cuda")
-    y = torch.randint(0, 10, (batch,), device="cuda")
-    loss_of = torch.nn.CrossEntropyLoss()
+def torch_step(
+    torch: Any, batch: int, device: str, *, compiled: bool = False, graph: bool = False, nhwc: bool = False
+) -> Callable[[], Any]:
+    """A training step: eager, compiled, or captured as one CUDA graph and replayed."""
+    model = torch_seed(torch, device)
+    x = torch.randn(batch, 1, 28, 28, device=device)
+    y = torch.randint(0, 10, (batch,), device=device)
+    if nhwc:
+        model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True, capturable=graph)
 
-    def make(graph: bool) -> tuple[Callable[[], Any], Any]:
-        model = torch_seed(torch)
-        optimizer = torch.optim.Adam(model.parameters(), fused=True, capturable=graph)
+    def loss_of(x: Any, y: Any) -> Any:
+        return torch.nn.functional.cross_entropy(model(x), y)
 
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=not graph)
-            loss_of(model(x), y).backward()
-            optimizer.step()
+    if compiled:
+        # There are no CUDA graphs on a CPU: what is left is that the step can be traced.
+        how = {"mode": "reduce-overhead"} if device == "cuda" else {"backend": "aot_eager"}
+        loss_of = torch.compile(loss_of, **how)
 
-        return step, model
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(x, y).backward()
+        optimizer.step()
 
-    yield "torch eager", make(False)[0]
-    yield "torch.compile reduce-overhead", torch.compile(make(False)[0], mode="reduce-overhead")
-    step, _ = make(True)
+    if not graph:
+        return step
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
             step()
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    yield "torch whole-step CUDA graph", graph.replay
+    # Gradients are made anew within the capture, from the graph's own memory, and overwritten by each replay.
+    optimizer.zero_grad(set_to_none=True)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        loss_of(x, y).backward()
+        optimizer.step()
+
+    def replay(_alive: Any = (model, optimizer, x, y)) -> None:
+        captured.replay()
+
+    return replay
+
+
+TORCH_STEPS: dict[str, dict[str, bool]] = {
+    "torch eager": {},
+    "torch whole-step CUDA graph": {"graph": True},
+    "torch CUDA graph, channels last": {"graph": True, "nhwc": True},
+    "torch.compile reduce-overhead": {"compiled": True},
+}
 
 
 def jax_epoch(jax: Any, batch: int, steps: int) -> Callable[[], Any]:
@@ -150,7 +253,7 @@ def jax_epoch(jax: Any, batch: int, steps: int) -> Callable[[], Any]:
     weights = [jax.random.normal(k, s) * 0.05 for k, s in zip(keys, shapes, strict=True)]
     biases = [jnp.zeros(s[-1]) for s in shapes]
     parameters = (weights, biases)
-    zeros = jax.tree_util.tree_map(jnp.zeros_like, parameters)
+    first, second = (jax.tree_util.tree_map(jnp.zeros_like, parameters) for _ in range(2))
     x = jax.random.normal(keys[0], (steps, batch, 28, 28, 1))
     y = jax.random.randint(keys[1], (steps, batch), 0, 10)
 
@@ -180,28 +283,60 @@ def jax_epoch(jax: Any, batch: int, steps: int) -> Callable[[], Any]:
         p = tree(lambda a, b, c: a - rate * b / (jnp.sqrt(c) + 1e-7), p, m, v)
         return (p, m, v, n + 1), loss
 
-    epoch = jax.jit(lambda: lax.scan(step, (parameters, zeros, zeros, 1.0), (x, y))[1])
-    return lambda: epoch().block_until_ready()
+    state = (parameters, first, second, jnp.float32(1))
+    # The data are arguments: as constants of the program they would be folded while it is compiled.
+    epoch = jax.jit(lambda state, x, y: lax.scan(step, state, (x, y)), donate_argnums=0)
+
+    def run() -> None:
+        nonlocal state
+        state, losses = epoch(state, x, y)
+        losses.block_until_ready()
+
+    return run
 
 
 def bench_seed(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
     batch, steps = (4, 3) if tiny else (32, 500)
     rng = np.random.default_rng(0)
-    network = seed_model().to("cuda:0")._built()
     x = _device.DeviceArray.of(rng.standard_normal((batch * steps, 28, 28, 1), dtype=np.float32))
     y = _device.DeviceArray.of(rng.integers(0, 10, batch * steps))
     order = rng.permutation(batch * steps)
-    calls: dict[str, Any] = {"convec": (lambda: network.train_epoch(x, y, batch_size=batch, order=order), lambda: None)}
     what = f"seed CNN, {steps} training steps, batch {batch}"
+    calls: dict[str, Any] = {}
+    for name, fused in (("convec", True), ("convec, pooling apart", False)):
+        network = seed_model().to("cuda:0")._built()
+
+        def epoch(network: Any = network) -> None:
+            network.train_epoch(x, y, batch_size=batch, order=order)
+
+        # The first step is captured and replayed from then on, with the kernels that it was captured with.
+        before = _device.load_cuda().fuse_pooling(fused)
+        epoch()
+        _device.load_cuda().fuse_pooling(before)
+        calls[name] = (epoch, lambda: None)
+
+    def repeat(step: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(steps):
+                step()
+
+        return run
+
     if "torch" in found:
-        torch = found["torch"]
-        try:
-            for name, step in torch_steps(torch, batch):
-                calls[name] = (lambda step=step: [step() for _ in range(steps)] and None, torch.cuda.synchronize)
-        except Exception as error:
-            print(f"{what}: torch failed: {error}")
+        for name, how in TORCH_STEPS.items():
+            if how.get("graph") and bench.torch_device != "cuda":
+                print(f"{what}: {name} is left out: there are no CUDA graphs on a CPU", flush=True)
+                continue
+            try:
+                step = torch_step(found["torch"], batch, bench.torch_device, **how)
+                calls[name] = (repeat(step), bench.torch_wait)
+            except Exception as error:
+                bench.fail(what, name, error)
     if "jax" in found:
-        calls["jax jit, lax.scan"] = (jax_epoch(found["jax"], batch, steps), lambda: None)
+        try:
+            calls["jax jit, lax.scan"] = (jax_epoch(found["jax"], batch, steps), lambda: None)
+        except Exception as error:
+            bench.fail(what, "jax jit, lax.scan", error)
     bench.compare(what, calls, steps=steps)
 
 
@@ -231,9 +366,9 @@ def bench_convolution(
         "backward filters": {"convec": lambda: ops.conv2d_backward_filters(dx, dg, kernel, **options)},
     }
     if "torch" in found:
-        add_torch_convolutions(found["torch"], calls, x, w, g, stride, pad)
+        add_torch_convolutions(found["torch"], bench.torch_device, calls, x, w, g, stride, pad)
     for direction, by_library in calls.items():
-        waits = {name: bench.wait if name == "convec" else found["torch"].cuda.synchronize for name in by_library}
+        waits = {name: bench.wait if name.startswith("convec") else bench.torch_wait for name in by_library}
         bench.compare(
             f"conv {extent}x{extent}x{channels} {kernel}x{kernel}/{stride} {filters}, {direction}",
             {name: (call, waits[name]) for name, call in by_library.items()},
@@ -242,23 +377,23 @@ def bench_convolution(
 
 
 def add_torch_convolutions(
-    torch: Any, calls: dict[str, dict[str, Any]], x: np.ndarray, w: np.ndarray, g: np.ndarray, stride: int, pad: int
-) -> None:
-    torch.backends.cudnn.benchmark = True
+    torch: Any, device: str, calls: dict[str, dict[str, Any]], x: np.ndarray, w: np.ndarray, g: np.ndarray,
+    stride: int, pad: int,
+) -> None:  # fmt: skip
     for label, dtype, tf32 in (
         ("cuDNN float32", torch.float32, False),
         ("cuDNN TF32", torch.float32, True),
         ("cuDNN bfloat16", torch.bfloat16, False),
     ):
-        for direction, call in torch_convolution(torch, dtype, tf32, x, w, g, stride, pad).items():
+        for direction, call in torch_convolution(torch, device, dtype, tf32, x, w, g, stride, pad).items():
             calls[direction][label] = call
 
 
 def torch_convolution(
-    torch: Any, dtype: Any, tf32: bool, x: np.ndarray, w: np.ndarray, g: np.ndarray, stride: int, pad: int
+    torch: Any, device: str, dtype: Any, tf32: bool, x: np.ndarray, w: np.ndarray, g: np.ndarray, stride: int, pad: int
 ) -> dict[str, Callable[[], Any]]:
     def on_gpu(array: np.ndarray, axes: tuple[int, ...]) -> Any:
-        tensor = torch.from_numpy(array).cuda().permute(*axes).to(dtype)
+        tensor = torch.from_numpy(array).to(device).permute(*axes).to(dtype)
         return tensor.contiguous(memory_format=torch.channels_last)
 
     tx, tw, tg = on_gpu(x, (0, 3, 1, 2)), on_gpu(w, (3, 2, 0, 1)), on_gpu(g, (0, 3, 1, 2))
@@ -281,7 +416,6 @@ def torch_convolution(
 def bench_bandwidth(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
     rng = np.random.default_rng(2)
     torch = found.get("torch")
-    sync = None if torch is None else torch.cuda.synchronize
     size = 2000 if tiny else 64 << 20
     if "cupy" in found:
         a = found["cupy"].zeros(size, "float32")
@@ -292,8 +426,8 @@ def bench_bandwidth(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
     pooled = _device.DeviceArray((shape[0], shape[1] // 2, shape[2] // 2, shape[3]))
     calls: dict[str, Any] = {"convec": (lambda: ops.max_pool2d(x, 2, out=pooled), bench.wait)}
     if torch is not None:
-        tx = torch.from_numpy(x.get()).cuda().permute(0, 3, 1, 2)
-        calls["torch"] = (lambda: torch.nn.functional.max_pool2d(tx, 2), sync)
+        tx = torch.from_numpy(x.get()).to(bench.torch_device).permute(0, 3, 1, 2)
+        calls["torch"] = (lambda: torch.nn.functional.max_pool2d(tx, 2), bench.torch_wait)
     bench.compare("max_pool2d 2x2", calls, bytes=5 * x.get().nbytes // 4)
 
     rows, classes = (8, 10) if tiny else (65536, 1000)
@@ -303,16 +437,16 @@ def bench_bandwidth(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
     loss = _device.DeviceArray((rows,))
     calls = {"convec": (lambda: ops.softmax_cross_entropy(dl, dt, out=loss), bench.wait)}
     if torch is not None:
-        tl, tt = torch.from_numpy(logits).cuda(), torch.from_numpy(labels).cuda()
-        calls["torch"] = (lambda: torch.nn.functional.cross_entropy(tl, tt, reduction="none"), sync)
+        tl, tt = (torch.from_numpy(a).to(bench.torch_device) for a in (logits, labels))
+        calls["torch"] = (lambda: torch.nn.functional.cross_entropy(tl, tt, reduction="none"), bench.torch_wait)
     bench.compare("softmax cross-entropy (labels checked)", calls, bytes=logits.nbytes)
 
     parameter, gradient, m, v = (_device.DeviceArray((size,)) for _ in range(4))
     calls = {"convec": (lambda: ops.optimizer_step("adam", parameter, gradient, [m, v], iteration=3), bench.wait)}
     if torch is not None:
-        tp = torch.zeros(size, device="cuda", requires_grad=True)
+        tp = torch.zeros(size, device=bench.torch_device, requires_grad=True)
         tp.grad = torch.zeros_like(tp)
-        calls["torch fused"] = (torch.optim.Adam([tp], fused=True).step, sync)
+        calls["torch fused"] = (torch.optim.Adam([tp], fused=True).step, bench.torch_wait)
     bench.compare("Adam", calls, bytes=28 * size)
 
 
@@ -333,7 +467,7 @@ def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
         calls: dict[str, Any] = {"convec": (own, bench.wait)}
         if "torch" in found:
             torch = found["torch"]
-            tx, tw, tg = (torch.from_numpy(a.get()).cuda() for a in (x, w, g))
+            tx, tw, tg = (torch.from_numpy(a.get()).to(bench.torch_device) for a in (x, w, g))
 
             def theirs(tx: Any = tx, tw: Any = tw, tg: Any = tg, torch: Any = torch) -> None:
                 torch.mm(tx, tw)
@@ -341,7 +475,7 @@ def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
                 torch.mm(tx.t(), tg)
                 tg.sum(0)
 
-            calls["torch float32"] = (theirs, torch.cuda.synchronize)
+            calls["torch float32"] = (theirs, bench.torch_wait)
         bench.compare(f"dense {batch}x{inputs}x{units}, all three", calls, flops=6 * batch * inputs * units)
 
 
@@ -349,44 +483,84 @@ def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
 
 
 def table(rows: list[dict[str, Any]], device: str) -> None:
-    print(f"\n{device}\n{'what':<44} {'library':<28} {'us':>12} {'GB/s':>8} {'TFLOP/s':>8} {'convec is':>10}")
-    own = {row["what"]: row["seconds"] for row in rows if row["library"] == "convec"}
+    print(f"\n{device}\n{'what':<44} {'library':<31} {'us':>12} {'GB/s':>8} {'TFLOP/s':>8} {'convec is':>10}")
+    own = {row["what"]: row["seconds"] for row in rows if row["library"] == "convec" and "seconds" in row}
     for row in rows:
+        if "failed" in row:
+            print(f"{row['what']:<44} {row['library']:<31} failed: {row['failed']}")
+            continue
         seconds = row["seconds"]
         rate = f"{row['bytes'] / seconds / 1e9:.0f}" if "bytes" in row else ""
         flops = f"{row['flops'] / seconds / 1e12:.1f}" if "flops" in row else ""
         each = seconds / row.get("steps", 1)
         compared = row["library"] != "convec" and row["what"] in own
         factor = f"{seconds / own[row['what']]:.2f}x" if compared else ""
-        print(f"{row['what']:<44} {row['library']:<28} {each * 1e6:12.1f} {rate:>8} {flops:>8} {factor:>10}")
+        print(f"{row['what']:<44} {row['library']:<31} {each * 1e6:12.1f} {rate:>8} {flops:>8} {factor:>10}")
+
+
+def show(paths: list[str], merged: str | None) -> None:
+    """Prints the table of the figures in files, of one device, and writes them as one where a path is given."""
+    reports = [json.loads(pathlib.Path(path).read_text()) for path in paths]
+    report = reports[0] | {
+        "versions": {name: version for each in reports for name, version in each["versions"].items()},
+        "rows": [row for each in reports for row in each["rows"]],
+    }
+    if merged:
+        write(merged, report)
+    table(report["rows"], report["device"])
+
+
+PARTS: dict[str, Callable[[Bench, dict[str, Any], bool], None]] = {
+    "seed": bench_seed, "bandwidth": bench_bandwidth, "dense": bench_dense, "convolutions": bench_convolutions,
+}  # fmt: skip
+
+
+def parts_of(text: str) -> list[str]:
+    """Names of parts, separated by commas."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    return names
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--parts", type=parts_of, default=list(PARTS), help=f"of {','.join(PARTS)} (all)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (5)")
     parser.add_argument("--seconds", type=float, default=0.1, help="length of a round for each library (0.1)")
+    parser.add_argument("--patience", type=float, default=60, help="seconds that a library may take to warm up (60)")
     parser.add_argument("--emulated", action="store_true", help="tiny shapes on the emulated device of the tests")
+    parser.add_argument(
+        "--table",
+        nargs="+",
+        metavar="FILE",
+        help="print the figures of these files, and write them into the one of --json",
+    )
     options = parser.parse_args()
+    if options.table:
+        show(options.table, options.json)
+        return
+    failed = []
     with contextlib.ExitStack() as stack:
-        found: dict[str, Any] = {}
         if options.emulated:
             sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "python"))
             stack.enter_context(__import__("emulated_cuda").emulated_cuda())
         else:
             convec.device("cuda:0")
-            found = peers()
-            if "torch" in found:
-                found["torch"].backends.cuda.matmul.allow_tf32 = False
-        bench = Bench(1 if options.emulated else options.rounds, 0.0 if options.emulated else options.seconds)
-        for part in (bench_seed, bench_bandwidth, bench_dense, bench_convolutions):
-            part(bench, found, options.emulated)
-        device = _device.describe_cuda()[0]
-        if options.json:
-            versions = {name: module.__version__ for name, module in found.items()} | {"convec": convec.__version__}
-            report = {"device": device, "versions": versions, "rows": bench.rows, "isa": _core.current_isa()}
-            pathlib.Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
-        table(bench.rows, device)
+        found = peers(options.emulated)
+        bench = Bench(options, found)
+        for name in options.parts:
+            try:
+                PARTS[name](bench, found, options.emulated)
+            except Exception as error:  # the other parts are wanted all the same
+                failed.append(name)
+                bench.fail(name, "convec", error)
+        failed += [row["what"] for row in bench.rows if "failed" in row and row["library"].startswith("convec")]
+        table(bench.rows, _device.describe_cuda()[0])
+    if failed:
+        sys.exit(f"failed: {'; '.join(dict.fromkeys(failed))}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import pathlib
+import statistics
 import sys
 import time
 from typing import Any
@@ -98,6 +99,9 @@ def measure_device(
 
             raw, trained = time_training(train, words, options.rounds or (1 if options.quick else 5))
             label = f"convec, CUDA, {tables}" + (f", {concurrency} teams" if concurrency else "")
+            # At once: what comes later may not end in time.
+            speeds = f"{statistics.median(raw):.1f} M raw words/s, {statistics.median(trained):.1f} trained"
+            print(f"{case}: {label}: {speeds}", flush=True)
             more = {"teams": there.concurrency, "resident": ids.resident}
             report.add(f"{case}: raw", label, raw, "M words/s", lower_is_better=False, **more)
             report.add(f"{case}: trained", label, trained, "M words/s", lower_is_better=False, **more)
@@ -165,8 +169,12 @@ def main(argv: list[str] | None = None) -> None:
             case = f"{name}, {size}, {vocabulary:,} words"
             tokens, counts = zipf(vocabulary, options.words)
             measure_device(report, options, case, name, size, tokens, counts)
+            if options.json:
+                report.save(options.json)
             measure_processor(report, options, case, name, size, tokens, counts)
             measure_peers(workers, report, options, case, name, size, tokens, folder)
+            if options.json:
+                report.save(options.json)
     for worker in workers:
         worker.close()
     report.finish(options.json)

@@ -163,14 +163,18 @@ class Report:
         load = self.other_load()
         if load > 0.05:
             print(f"Other programs took {load:.0%} of the processors meanwhile: measure again on a quiet machine.")
-        if path is None:
-            return
+        if path is not None:
+            self.save(path, load)
+            print(f"Written to {path}")
+
+    def save(self, path: str, load: float | None = None) -> None:
+        """Writes the figures so far as JSON; the load of other programs is not known before the end."""
         content = {
             "benchmark": self.name,
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "machine": machine(),
             "threads": self.threads,
-            "other_load": round(load, 3),
+            "other_load": None if load is None else round(load, 3),
             "versions": self.versions,
             "results": self.results,
         }
@@ -178,7 +182,6 @@ class Report:
         temporary = target.with_name(target.name + ".part")
         temporary.write_text(json.dumps(content, indent=1) + "\n")
         temporary.replace(target)
-        print(f"Written to {target}")
 
 
 def machine() -> dict[str, Any]:

@@ -24,4 +24,9 @@ std::string cublas_lt_status();
 // A file to look at where its usual names lead nowhere; to be called before the first product.
 void add_cublas_lt(const std::string& library);
 
+// Whether a convolution with a max pooling behind it is one kernel where it can be (at first it is), or two; the
+// gradient of its filters likewise. For benchmarks and tests. Steps that were captured before stay as they are.
+// Returns what it was.
+bool fuse_pooling(bool enabled);
+
 }  // namespace convec::cuda

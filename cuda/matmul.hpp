@@ -14,6 +14,10 @@
 //         Outer outer(int o) const;                        what depends on the row of A (the column of B) alone
 //         Floats<4> load(const Outer&, int k, int end);    zero at k >= end and where o lies outside
 //   C:    void store(int row, int column, const float* four, int left);   `left` columns of them are within C
+//         or, where windows of four rows become one each, with a member type TakesWindows
+//         void store_rows<Rows, Lanes>(int row, int column, const float* sums, int step, bool within, int left);
+//         `Rows` of 4 or 2 neighbouring rows, `step` floats apart; 2 are half a window, whose other half the lane has
+//         whose number differs in the bit `Lanes`. All lanes of a warp call it together.
 #pragma once
 
 #include <algorithm>
@@ -75,6 +79,11 @@ struct DepthSlices {
   int count = 1;
   int size = 0;  // of a slice
 };
+
+template <typename C, typename = void>
+struct TakesWindows : std::false_type {};
+template <typename C>
+struct TakesWindows<C, std::void_t<typename C::TakesWindows>> : std::true_type {};
 
 template <typename T, typename Problem>
 __global__ void __launch_bounds__(T::threads) matmul_kernel(Problem problem, DepthSlices slices, Divider by_columns) {
@@ -144,14 +153,27 @@ __global__ void __launch_bounds__(T::threads) matmul_kernel(Problem problem, Dep
     }
   }
 
-  CONVEC_UNROLL
-  for (int i = 0; i < T::thread_rows; ++i) {
-    const int m = first_row + row + i / T::row_group * row_step + i % T::row_group;
-    if (m >= operands.rows) continue;
+  if constexpr (TakesWindows<std::remove_const_t<decltype(operands.c)>>::value) {
     CONVEC_UNROLL
-    for (int j = 0; j < T::thread_columns; j += T::column_group) {
-      const int n = first_column + column + j / T::column_group * column_step;
-      if (n < operands.columns) operands.c.store(m, n, &sums[i][j], operands.columns - n);
+    for (int i = 0; i < T::thread_rows; i += T::row_group) {
+      const int m = first_row + row + i / T::row_group * row_step;
+      CONVEC_UNROLL
+      for (int j = 0; j < T::thread_columns; j += T::column_group) {
+        const int n = first_column + column + j / T::column_group * column_step;
+        operands.c.template store_rows<T::row_group, threads_across>(m, n, &sums[i][j], T::thread_columns,
+                                                                     m < operands.rows, operands.columns - n);
+      }
+    }
+  } else {
+    CONVEC_UNROLL
+    for (int i = 0; i < T::thread_rows; ++i) {
+      const int m = first_row + row + i / T::row_group * row_step + i % T::row_group;
+      if (m >= operands.rows) continue;
+      CONVEC_UNROLL
+      for (int j = 0; j < T::thread_columns; j += T::column_group) {
+        const int n = first_column + column + j / T::column_group * column_step;
+        if (n < operands.columns) operands.c.store(m, n, &sums[i][j], operands.columns - n);
+      }
     }
   }
 }

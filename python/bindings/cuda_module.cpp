@@ -65,6 +65,9 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
         convec::cuda::the_backend().wait({{convec::DeviceType::cuda, device}, reinterpret_cast<void*>(stream)});
       },
       py::arg("device"), py::arg("stream"), "Returns when the stream at this address is done.");
+  module.def("fuse_pooling", &convec::cuda::fuse_pooling, py::arg("enabled"),
+             "Whether a convolution with a max pooling behind it is one kernel, for benchmarks and tests; returns what "
+             "it was. Steps that were captured before stay as they are.");
   convec::python::watch_for_exit();
   convec::python::register_cuda_vectors(module);
   convec::python::register_cuda_word2vec(module);

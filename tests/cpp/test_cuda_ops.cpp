@@ -25,8 +25,12 @@
 #include "backend.hpp"
 #include "cublas_lt.hpp"
 #include "cublas_lt_stand_in.hpp"
+#include "cuda_backend.hpp"
 #include "emulation.hpp"
 #include "launch.hpp"
+#include "op_table.hpp"
+#include "ops/conv2d.hpp"
+#include "ops/pool2d.hpp"
 #include "tensor_core.hpp"
 #include "test.hpp"
 
@@ -485,6 +489,79 @@ TEST(poolings) {
     global_average_pool2d_forward(place.context(), x, place.zeros({2, 37}));
     global_average_pool2d_backward(place.context(), g, place.zeros(image));
   });
+}
+
+struct PooledConvolution {
+  Shape input;
+  Shape filters;
+  Conv2dOptions conv;
+  Pool2dOptions pool;
+  bool relu = true;
+  bool flat = false;  // all elements of a window are the same
+};
+
+// On the CPU one op after the other; on the device the rows of its table that a network uses.
+void compare_pooled(const PooledConvolution& c) {
+  const Shape full = conv2d_output_shape(c.input, c.filters, c.conv);
+  const Shape output = pool2d_output_shape(full, c.pool);
+  const convec::Conv2dProblem conv = convec::make_conv2d_problem(c.input, c.filters, c.conv);
+  const convec::Pool2dProblem pool = convec::make_pool2d_problem(full, c.pool);
+  compare([&](Place& place) {
+    const Context context = place.context();
+    const TensorView x = place.array(c.flat ? Tensor(c.input) : random(c.input, 1));
+    const TensorView w = place.array(random(c.filters, 2));
+    const TensorView b = place.array(random({c.filters[3]}, 3, -0.5F, 1.0F));
+    const TensorView g = place.array(random(output, 4));
+    const TensorView y = place.zeros(output);
+    const TensorView dx = place.zeros(c.input);
+    const TensorView dw = place.zeros(c.filters);
+    const TensorView db = place.zeros({c.filters[3]});
+    if (context.device.type == DeviceType::cpu) {
+      const Activation activation = c.relu ? Activation::relu : Activation::linear;
+      Tensor unpooled(full);
+      Tensor gradient(full);
+      conv2d_forward(context, x, w, b, c.conv, activation, unpooled.view());
+      max_pool2d_forward(context, unpooled.view(), c.pool, y);
+      max_pool2d_backward(context, g, unpooled.view(), c.pool, gradient.view());
+      activation_backward(context, activation, gradient.view(), unpooled.view(), gradient.view());
+      conv2d_backward_input(context, gradient.view(), w, c.conv, dx);
+      conv2d_backward_filters(context, x, gradient.view(), c.conv, dw, db);
+      return;
+    }
+    const TensorView argmax = place.array(Tensor(output, DType::uint8));
+    auto* positions = static_cast<std::uint8_t*>(argmax.data);
+    const auto floats = [](const TensorView& view) { return static_cast<float*>(view.data); };
+    const convec::OpTable& table = convec::op_table(cuda);
+    CHECK(table.conv2d_max_pool2d_fusible(conv, pool));
+    table.conv2d_max_pool2d_forward(context, conv, pool, floats(x), floats(w), nullptr, floats(b), c.relu, floats(y),
+                                    nullptr);
+    table.conv2d_max_pool2d_forward(context, conv, pool, floats(x), floats(w), nullptr, floats(b), c.relu, floats(y),
+                                    positions);
+    table.conv2d_max_pool2d_backward(context, conv, pool, floats(x), floats(w), c.relu, floats(y), positions, floats(g),
+                                     floats(dx), floats(dw), floats(db));
+  });
+}
+
+TEST(convolutions_with_pooling) {
+  const Pool2dOptions two{};
+  for (const bool fused : {true, false}) {
+    convec::cuda::fuse_pooling(fused);
+    // Short sums; rows and columns that no window takes, filters that are no multiple of four or 32.
+    compare_pooled({{2, 9, 8, 1}, {3, 3, 1, 5}, {}, two});
+    compare_pooled({{2, 8, 7, 3}, {3, 3, 3, 36}, {{1, 1}, Padding::same(), {1, 1}}, two, false});
+    compare_pooled({{1, 11, 10, 1}, {5, 4, 1, 4}, {{2, 1}, Padding::same(), {1, 2}}, two});
+    compare_pooled({{2, 6, 6, 1}, {3, 3, 1, 4}, {}, two, true, true});
+    // Long sums: small, medium and large tiles.
+    compare_pooled({{2, 8, 7, 5}, {3, 3, 5, 6}, {}, two});
+    compare_pooled({{1, 13, 14, 4}, {3, 3, 4, 36}, {}, two, false});
+    compare_pooled({{1, 19, 20, 4}, {3, 3, 4, 68}, {}, two});
+    compare_pooled({{1, 6, 8, 4}, {3, 3, 4, 4}, {}, two, true, true});
+    // Windows of other kinds.
+    compare_pooled({{2, 9, 8, 1}, {3, 3, 1, 5}, {}, {{2, 2}, {2, 2}, Padding::same()}});
+    compare_pooled({{1, 11, 10, 2}, {2, 2, 2, 8}, {}, {{3, 2}, {3, 3}, {}}});
+    compare_pooled({{1, 10, 10, 5}, {3, 3, 5, 3}, {}, {{3, 3}, {3, 3}, Padding::same()}});
+  }
+  CHECK(!convec::cuda::fuse_pooling(true));
 }
 
 TEST(elements_and_rows) {

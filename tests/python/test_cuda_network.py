@@ -103,6 +103,28 @@ def test_every_kind_of_layer() -> None:
     both(everything)
 
 
+def test_pooling_in_the_kernel_of_the_convolution_or_apart() -> None:
+    def deep() -> list[Any]:
+        return [
+            layers.Conv2D(8, (2, 3), padding="same", activation="relu"), layers.MaxPooling2D(2),
+            layers.Conv2D(5, 3, padding="same"), layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(4),
+            layers.Softmax(),
+        ]  # fmt: skip
+
+    x, y = images()
+    found = []
+    for fused in (True, False):
+        before = _device.load_cuda().fuse_pooling(fused)
+        try:
+            model = model_of(deep, "cuda:0")
+            model.fit(x, y, batch_size=4, epochs=2, verbose=0, shuffle=False)
+            found.append((model, model.predict(x, verbose=0)))
+        finally:
+            _device.load_cuda().fuse_pooling(before)
+    close(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
+
+
 def test_weights_and_metrics() -> None:
     weights = np.linspace(0.2, 2, 21).astype(np.float32)
     both(
