@@ -2,6 +2,7 @@
 
     python benchmarks/bench_word2vec.py --corpus text.txt --peers-python ~/peers/bin/python
     python benchmarks/bench_word2vec.py --corpus text.txt --quality --epochs 5 --seeds 3
+    python benchmarks/bench_word2vec.py --corpus text.txt --quality --epochs 5 --device cpu,cuda --concurrency 0,999
 
 The corpus is a text file, one sentence a line, words parted by spaces; without one the text in the package is used,
 which is too small for figures to quote. Words/s are the words of the file times the epochs, by the seconds of training
@@ -98,6 +99,20 @@ def quality_of(path: str, files: dict[str, str]) -> dict[str, float]:
     }
 
 
+def trainers(options: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+    """The ways in which convec trains in --quality: their labels, and what they are asked for."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for device in options.device.split(","):
+        own = {"precision": options.precision, "device": device}
+        if device == "cpu":
+            found.append(("convec", own))
+            continue
+        for number in [int(text) for text in options.concurrency.split(",")]:
+            label = f"convec, {device}" + (f", {number} teams" if number else "")
+            found.append((label, {**own, "concurrency": number or None}))
+    return found
+
+
 def measure_quality(
     workers: list[harness.Worker], report: harness.Report, options: argparse.Namespace, corpus: str, folder: str
 ) -> None:
@@ -112,15 +127,14 @@ def measure_quality(
         found: dict[tuple[str, str], list[float]] = {}
         for seed in range(1, options.seeds + 1):
             for worker in workers:
-                own = (
-                    {"mended": True} if worker is gensim else {"precision": options.precision, "device": options.device}
-                )
-                worker.ask(
-                    "train", corpus=corpus, workers=options.threads, output=output, sg=sg, vector_size=size, window=5,
-                    negative=5, sample=1e-3, min_count=options.min_count, epochs=options.epochs, seed=seed, **own,
-                )  # fmt: skip
-                for test, value in quality_of(output, files).items():
-                    found.setdefault((test, worker.label), []).append(value)
+                for label, own in [(worker.label, {"mended": True})] if worker is gensim else trainers(options):
+                    worker.ask(
+                        "train", corpus=corpus, workers=options.threads, output=output, sg=sg, vector_size=size,
+                        window=5, negative=5, sample=1e-3, min_count=options.min_count, epochs=options.epochs,
+                        seed=seed, **own,
+                    )  # fmt: skip
+                    for test, value in quality_of(output, files).items():
+                        found.setdefault((test, label), []).append(value)
         for (test, label), values in found.items():
             report.add(
                 f"{name}, {size}, {options.epochs} epochs: {test}", label, values, "quality", lower_is_better=False,
@@ -138,7 +152,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quality", action="store_true", help="evaluate the vectors instead of timing")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of --quality (3)")
     parser.add_argument("--precision", default="float32", help="of convec's tables in --quality (float32)")
-    parser.add_argument("--device", default="cpu", help="where convec trains in --quality, e.g. cuda (cpu)")
+    parser.add_argument("--device", default="cpu", help="where convec trains in --quality, e.g. 'cpu,cuda' (cpu)")
+    parser.add_argument(
+        "--concurrency", default="0", help="teams on a CUDA device in --quality, e.g. '0,500,4000' (0: convec's choice)"
+    )
     parser.add_argument("--only", metavar="CASES", help="some of the cases, e.g. 'skip-gram,100;CBOW,100'")
     options = parser.parse_args(argv)
     report = harness.Report("word2vec", options.threads)

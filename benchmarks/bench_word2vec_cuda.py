@@ -4,16 +4,17 @@
     python benchmarks/bench_word2vec_cuda.py --concurrency 500,1000,2000,4000 --only skip-gram,128,50000
     python benchmarks/bench_word2vec_cuda.py --emulated     # no GPU: a tiny text, to see that it runs
 
-The text is synthetic: words by Zipf's law, in sentences of 20, kept in device memory over the epochs (``--streamed``
-leaves it on the host). Raw words are those of the text, trained words those that sub-sampling leaves; a training of one
-epoch goes before those that are timed. The quality of the vectors is measured by ``bench_word2vec.py --quality --device
-cuda``.
+The text is synthetic: words by Zipf's law, in sentences of 20, drawn on the device where CuPy is installed, and kept in
+device memory over the epochs (``--streamed`` leaves it on the host). Raw words are those of the text, trained words
+those that sub-sampling leaves; a training of one epoch goes before those that are timed. The quality of the vectors is
+measured by ``bench_word2vec.py --quality --device cpu,cuda``, with several ``--concurrency``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import pathlib
 import statistics
 import sys
@@ -36,23 +37,60 @@ CASES = (
     ("CBOW", 128, 50_000),
     ("CBOW", 300, 50_000),
 )
+# Random numbers in double precision that are held at a time.
+DRAWN_AT_ONCE = 16_000_000
 # What the words of a text in ids are cut to where a slower trainer is timed, too.
 CPU_WORDS = 8_000_000
 TEXT_WORDS = 3_000_000
 
 
-def zipf(vocabulary: int, words: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Ids of a text, each sentence followed by -1, and how often each occurs (at least once)."""
-    shares = np.cumsum(1.0 / np.arange(1, vocabulary + 1))
-    drawn = np.searchsorted(shares, np.random.default_rng(1).random(words) * shares[-1]).astype(np.int32)
-    counts = np.maximum(np.bincount(drawn, minlength=vocabulary), 1)
+def array_module(emulated: bool) -> Any:
+    """CuPy, by which ids are made on the device, or NumPy."""
+    if emulated:
+        return np
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        print(
+            f"CuPy is missing ({error}), so that ids are made on the host, slowly: pip install cupy-cuda13x", flush=True
+        )
+        return np
+
+
+def zipf(vocabulary: int, words: int, xp: Any = np) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Ids of a text, each sentence followed by -1, and how often each occurs (at least once).
+
+    Drawn by the inverse of the cumulative distribution, with NumPy or, on the current device, CuPy as ``xp``. The ids
+    are returned in the host's memory, where the other trainers want them.
+    """
+    shares = xp.cumsum(1.0 / xp.arange(1, vocabulary + 1))
+    random = xp.random.default_rng(1)
+    drawn = xp.empty(words, xp.int32)
+    for first in range(0, words, DRAWN_AT_ONCE):
+        part = drawn[first : first + DRAWN_AT_ONCE]
+        part[...] = xp.searchsorted(shares, random.random(len(part)) * shares[-1])
+    # Rounding may lead past the last word.
+    drawn = xp.minimum(drawn, xp.int32(vocabulary - 1))
+    counts = np.maximum(to_host(xp.bincount(drawn, minlength=vocabulary)), 1)
     # Numbered by falling count, as a vocabulary is.
     order = np.argsort(-counts, kind="stable")
     number = np.empty(vocabulary, np.int32)
     number[order] = np.arange(vocabulary, dtype=np.int32)
-    text = np.full((-(-words // SENTENCE), SENTENCE + 1), -1, np.int32)
-    text[:, :SENTENCE].flat[:words] = number[drawn]
-    return text.reshape(-1), counts[order].astype(np.int64)
+    sentences = -(-words // SENTENCE)
+    padded = xp.full(sentences * SENTENCE, -1, xp.int32)
+    padded[:words] = xp.asarray(number)[drawn]
+    text = xp.full((sentences, SENTENCE + 1), -1, xp.int32)
+    text[:, :SENTENCE] = padded.reshape(sentences, SENTENCE)
+    ids = to_host(text).reshape(-1)
+    if xp is not np:
+        del shares, drawn, padded, text
+        xp.get_default_memory_pool().free_all_blocks()  # the trainer's from now on
+    return ids, counts[order].astype(np.int64)
+
+
+def to_host(array: Any) -> npt.NDArray[Any]:
+    """NumPy's array of one of NumPy or CuPy."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
 def trainer_of(counts: npt.NDArray[np.int64], name: str, size: int) -> _core.Word2VecTrainer:
@@ -161,13 +199,16 @@ def main(argv: list[str] | None = None) -> None:
             sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "python"))
             stack.enter_context(__import__("emulated_cuda").emulated_cuda())
             options.words, options.quick = 2000, True
-        convec.device(options.device)
+        index = convec.device(options.device).index
+        xp = array_module(options.emulated)
+        if xp is not np:
+            stack.enter_context(xp.cuda.Device(index))
         folder = stack.enter_context(harness.temporary_folder())
         for name, size, vocabulary in CASES:
             if options.only and f"{name},{size},{vocabulary}" not in options.only.split(";"):
                 continue
             case = f"{name}, {size}, {vocabulary:,} words"
-            tokens, counts = zipf(vocabulary, options.words)
+            tokens, counts = zipf(vocabulary, options.words, xp)
             measure_device(report, options, case, name, size, tokens, counts)
             if options.json:
                 report.save(options.json)

@@ -6,12 +6,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import convec
 import numpy as np
 import pytest
 from convec import _core, _device
 from convec.models import Word2Vec
+from convec.models._word2vec_device import DeviceTrainer
 from convec.models.callbacks import CallbackAny2Vec
 from emulated_cuda import emulated_cuda
 
@@ -170,6 +172,36 @@ def test_ctrl_c_keeps_what_was_learned(emulated: None) -> None:
     with pytest.raises(KeyboardInterrupt):
         model.train(sentences(), total_examples=60, epochs=2, callbacks=[Stop()])
     assert not np.array_equal(before, model.wv.vectors)
+    assert model.train(sentences(), total_examples=60, epochs=1)[1] > 0
+
+
+def test_a_lost_device_leaves_the_epoch_before(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Word2Vec(**SETTINGS, device="cuda", concurrency=1)  # type: ignore[arg-type]
+    model.build_vocab(sentences())
+    good = model_of(device="cuda", concurrency=1, epochs=1, min_alpha=0.025)
+    train, calls = DeviceTrainer.train, 0
+
+    def lost(self: DeviceTrainer, *args: Any, **settings: Any) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        result = train(self, *args, **settings)
+        if calls == 2:
+
+            def fetch() -> None:
+                raise RuntimeError("the device is lost")
+
+            monkeypatch.setattr(self, "fetch", fetch)
+            raise RuntimeError("the device is lost")
+        return result
+
+    monkeypatch.setattr(DeviceTrainer, "train", lost)
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        model.train(sentences(), total_examples=60, epochs=2, start_alpha=0.025, end_alpha=0.025)
+    assert calls == 2
+    np.testing.assert_array_equal(model.wv.vectors, good.wv.vectors)
+    np.testing.assert_array_equal(model.syn1neg, good.syn1neg)
+    monkeypatch.undo()
+    model.device = "cpu"  # type: ignore[assignment]
     assert model.train(sentences(), total_examples=60, epochs=1)[1] > 0
 
 
