@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ import convec
 import numpy as np
 import pytest
 from convec import callbacks, layers, saving
-from convec.models import Sequential, Word2Vec
+from convec.models import KeyedVectors, Sequential, Word2Vec
+from convec.models.callbacks import CallbackAny2Vec
 
 LIMIT = 16384
 X = np.zeros((8, 64), np.float32)
 Y = np.zeros(8, np.int64)
+SENTENCES = [[f"word{(7 * line + word) % 300}" for word in range(20)] for line in range(60)]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,7 @@ def model() -> Sequential:
 
 @pytest.fixture(scope="module")
 def words() -> Word2Vec:
-    sentences = [[f"word{(7 * line + word) % 300}" for word in range(20)] for line in range(60)]
-    return Word2Vec(sentences, vector_size=64, min_count=1, epochs=1, workers=1)
+    return Word2Vec(SENTENCES, vector_size=64, min_count=1, epochs=1, workers=1)
 
 
 def on_a_full_disk(write: Callable[[], object]) -> None:
@@ -115,6 +116,101 @@ def test_word_vectors(tmp_path: Path, words: Word2Vec, what: str) -> None:
     saved: Any = words if what == "model" else words.wv
     check(path, lambda: saved.save(path))
     assert type(saved).load(path) is not None
+
+
+def test_word2vec_checkpoints(tmp_path: Path) -> None:
+    """Training ends at the checkpoint that cannot be written; the last one stays, and can be gone on from."""
+    path = tmp_path / "m"
+    corpus = 40 * SENTENCES  # several pieces
+
+    def build() -> Word2Vec:
+        model = Word2Vec(vector_size=64, min_count=1, workers=1, sample=0)
+        model.build_vocab(corpus)
+        return model
+
+    def train(model: Word2Vec, resume: bool = False, hooks: Sequence[CallbackAny2Vec] = ()) -> None:
+        model.train(
+            corpus,
+            total_examples=len(corpus),
+            epochs=2,
+            checkpoint=path,
+            checkpoint_every=0,
+            resume=resume,
+            callbacks=hooks,
+        )
+
+    class Fills(CallbackAny2Vec):
+        """The disk is full from the second epoch on."""
+
+        first = kept = b""
+
+        def on_epoch_begin(self, model: Word2Vec) -> None:
+            self.first = self.first or path.read_bytes()
+            if model.epochs_trained == 1:
+                self.kept = path.read_bytes()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    on_a_full_disk(lambda: train(build()))
+    assert list(tmp_path.iterdir()) == []
+    unbroken = build()
+    train(unbroken)
+    path.unlink()
+
+    fills = Fills()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(OSError):
+            train(build(), hooks=[fills])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == fills.kept != fills.first
+    assert list(tmp_path.iterdir()) == [path]
+    resumed = Word2Vec.load(path)
+    train(resumed, resume=True)
+    np.testing.assert_array_equal(resumed.wv.vectors, unbroken.wv.vectors)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("large", ["vectors", "metadata"])
+def test_projector(tmp_path: Path, large: str) -> None:
+    """Two files, of which one is too large, by no more than a buffer holds: the other one is not replaced either."""
+
+    def vectors(seed: int) -> KeyedVectors:
+        count, length = (300, 5) if large == "vectors" else (20, 840)
+        kv = KeyedVectors(64 if large == "vectors" else 1)
+        numbers = np.random.default_rng(seed).normal(size=(count, kv.vector_size)).astype(np.float32)
+        kv.add_vectors([f"{seed}{word}".ljust(length, "x") for word in range(count)], numbers)
+        return kv
+
+    on_a_full_disk(lambda: vectors(0).save_tensorboard(tmp_path))
+    assert contents(tmp_path) == {}
+    vectors(0).save_tensorboard(tmp_path)
+    before = contents(tmp_path)
+    assert before.keys() == {"vectors.tsv", "metadata.tsv"}
+    assert len(before[f"{large}.tsv"]) > LIMIT
+    on_a_full_disk(lambda: vectors(1).save_tensorboard(tmp_path))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("large", ["model.safetensors", "tokenizer.json"])
+def test_sentence_transformers(tmp_path: Path, large: str) -> None:
+    count, length, size = (300, 5, 64) if large == "model.safetensors" else (20, 2000, 1)
+    kv = KeyedVectors(size)
+    kv.add_vectors([str(word).ljust(length, "x") for word in range(count)], np.ones((count, size), np.float32))
+    folder = tmp_path / "model"
+    on_a_full_disk(lambda: kv.save_sentence_transformers(folder))
+    assert list(tmp_path.iterdir()) == []
+    kv.save_sentence_transformers(folder)
+    before = contents(tmp_path)
+    assert len(before[f"model/0_StaticEmbedding/{large}"]) > LIMIT
+    on_a_full_disk(lambda: kv.save_sentence_transformers(folder))
+    assert contents(tmp_path) == before
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".bz2", ".xz"])

@@ -48,6 +48,10 @@ def write_projector(folder: PathLike, vectors: NDArray[np.float32], columns: dic
         for line in zip(*labels.values(), strict=True):
             names.write(("\t".join(line) + "\n").encode("utf-8", "surrogateescape"))
         _write_numbers(numbers, vectors)
+        # Both are complete before either takes the place of an old one.
+        for file in (names, numbers):
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _write_numbers(file: IO[bytes], vectors: NDArray[np.float32]) -> None:
