@@ -32,10 +32,7 @@ endif()
 # Compiles the sources once per level, in namespace convec::cpu::isa_<level>, and links the objects into <target>.
 # Never with link-time optimisation: it could inline code of one level into another.
 function(convec_add_isa_kernels target)
-  if(CONVEC_SANITIZE MATCHES "thread")
-    # The threads of Word2Vec change shared rows without locks on purpose (Hogwild), whole vectors at a time.
-    set_source_files_properties(src/cpu/kernels/word2vec.cpp PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread)
-  elseif(CONVEC_SANITIZE)
+  if(CONVEC_SANITIZE)
     # Its unrolled loops, checked at every access, take the optimiser minutes.
     set_source_files_properties(src/cpu/kernels/word2vec.cpp PROPERTIES COMPILE_OPTIONS -O0)
   endif()

@@ -90,30 +90,30 @@ void draw_laps(std::uint64_t seed, std::uint64_t epoch, std::int64_t segment, st
 // Rows hold float32 or, as bits, IEEE half-precision numbers; arithmetic is float32 always.
 using Half = std::uint16_t;
 
-CONVEC_INLINE Vec load_row(const float* p) { return vec_load(p); }
-CONVEC_INLINE void store_row(float* p, Vec v) { vec_store(p, v); }
+CONVEC_INLINE Vec load_lanes(const float* p) { return vec_load(p); }
+CONVEC_INLINE void store_lanes(float* p, Vec v) { vec_store(p, v); }
 
 #if defined(__AVX512F__)
 
-CONVEC_INLINE Vec load_row(const Half* p) {
+CONVEC_INLINE Vec load_lanes(const Half* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-CONVEC_INLINE void store_row(Half* p, Vec v) {
+CONVEC_INLINE void store_lanes(Half* p, Vec v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 #elif defined(__AVX2__)
 
-CONVEC_INLINE Vec load_row(const Half* p) {
+CONVEC_INLINE Vec load_lanes(const Half* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-CONVEC_INLINE void store_row(Half* p, Vec v) {
+CONVEC_INLINE void store_lanes(Half* p, Vec v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 #else
 
-CONVEC_INLINE Vec load_row(const Half* p) {
+CONVEC_INLINE Vec load_lanes(const Half* p) {
   VecInt bits;
   for (int lane = 0; lane < vec_width; ++lane) bits[lane] = p[lane];
   const VecInt magnitude = bits & vec_set_int(0x7FFF);
@@ -128,7 +128,7 @@ CONVEC_INLINE Vec load_row(const Half* p) {
   return vec_from_bits(number | ((bits & vec_set_int(0x8000)) << 16));
 }
 // Rounds to the nearest, ties to even, as the instruction.
-CONVEC_INLINE void store_row(Half* p, Vec v) {
+CONVEC_INLINE void store_lanes(Half* p, Vec v) {
   const VecInt bits = vec_bits(v);
   const VecInt magnitude = bits & vec_set_int(INT32_MAX);
   const VecInt rounded = magnitude + vec_set_int(0xFFF) + ((magnitude >> 13) & vec_set_int(1));
@@ -141,6 +141,37 @@ CONVEC_INLINE void store_row(Half* p, Vec v) {
                                                               : normal;
   const VecInt half = number | ((bits >> 16) & vec_set_int(0x8000));
   for (int lane = 0; lane < vec_width; ++lane) p[lane] = static_cast<Half>(half[lane]);
+}
+
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+
+// Threads change rows that they share without locks (Hogwild), whole vectors at a time, which no atomic type can
+// express. ThreadSanitizer sees relaxed atomic numbers in their place. Not inlined: the kernels are unrolled too far
+// for that.
+template <typename T>
+__attribute__((noinline)) Vec load_row(const T* p) {
+  alignas(64) T lanes[vec_width];
+  for (int lane = 0; lane < vec_width; ++lane) __atomic_load(p + lane, lanes + lane, __ATOMIC_RELAXED);
+  return load_lanes(lanes);
+}
+template <typename T>
+__attribute__((noinline)) void store_row(T* p, Vec v) {
+  alignas(64) T lanes[vec_width];
+  store_lanes(lanes, v);
+  for (int lane = 0; lane < vec_width; ++lane) __atomic_store(p + lane, lanes + lane, __ATOMIC_RELAXED);
+}
+
+#else
+
+template <typename T>
+CONVEC_INLINE Vec load_row(const T* p) {
+  return load_lanes(p);
+}
+template <typename T>
+CONVEC_INLINE void store_row(T* p, Vec v) {
+  store_lanes(p, v);
 }
 
 #endif
