@@ -240,6 +240,30 @@ def _weights(ending: str) -> Callable[[Path], list[Path]]:
     return make
 
 
+def _make_hdf5(folder: Path) -> list[Path]:
+    """As h5py writes by default, in chunks and compressed, and in later formats: all but the first two are refused."""
+    import h5py
+
+    paths = _weights(".weights.h5")(folder)
+    for name, settings, packing in (
+        ("chunks", {}, {"chunks": (2,)}),
+        ("packed", {}, {"compression": "gzip"}),
+        ("order", {"track_order": True}, {}),
+        ("latest", {"libver": "latest"}, {}),
+    ):
+        paths.append(folder / f"{name}.weights.h5")
+        with h5py.File(paths[0]) as file, h5py.File(paths[-1], "w", **settings) as copy:
+
+            def take(key: str, found: Any, copy: Any = copy, packing: dict[str, Any] = packing) -> None:
+                if isinstance(found, h5py.Dataset):
+                    copy.create_dataset(key, data=found[()], **(packing if found.ndim == 1 else {}))
+                else:
+                    copy.require_group(key).attrs.update(found.attrs)
+
+            file.visititems(take)
+    return paths
+
+
 def _load_weights(path: Path) -> None:
     _UNTOUCHED.load_weights(path)
 
@@ -374,7 +398,7 @@ READERS: dict[str, Reader] = {
     ),
     "weights.npz": Reader(".npz", _weights(".npz"), _load_weights, ZIP),
     "model.keras": Reader(".keras", _saved(".keras"), load_model, ZIP),
-    "weights.h5": Reader(".weights.h5", _weights(".weights.h5"), _load_weights),
+    "weights.h5": Reader(".weights.h5", _make_hdf5, _load_weights),
     "model.json": Reader(
         ".json",
         _make_json,

@@ -142,3 +142,49 @@ def test_hdf5_sees_no_heap_that_it_would_not_return_from(tmp_path: Path) -> None
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="empty"):
         model.load_weights(path)
+
+
+def test_hdf5_of_later_formats_is_refused(tmp_path: Path) -> None:
+    """Files that h5py writes on request only: what they hold would not be looked at before HDF5 sees it."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([convec.Input((4,)), layers.Dense(3)])
+    source, path = tmp_path / "a.weights.h5", tmp_path / "b.weights.h5"
+    model.save_weights(source)
+    for settings in ({"libver": "latest"}, {"libver": "v108"}, {"track_order": True}):
+        with h5py.File(source) as file, h5py.File(path, "w", **settings) as copy:
+            for name in file:
+                file.copy(file[name], copy, name)
+        with pytest.raises(ValueError, match=r"b\.weights\.h5 is laid out in a later format"):
+            model.load_weights(path)
+    with h5py.File(source) as file, h5py.File(path, "w") as copy:
+        for name in file:
+            file.copy(file[name], copy, name)
+        copy.create_group("later", track_order=True)
+    with pytest.raises(ValueError, match="a later object header"):
+        model.load_weights(path)
+    whole = source.read_bytes()
+    root = struct.unpack_from("<Q", whole, 64)[0]
+    for kind in (0x02, 0x06, 0x0F, 0x15, 0x18):
+        path.write_bytes(whole[: root + 16] + struct.pack("<H", kind) + whole[root + 18 :])
+        with pytest.raises(ValueError, match=f"a message of type {kind}"):
+            model.load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"compression": "gzip"}, {"chunks": (1 << 12, 1 << 12)}], ids=["packed", "chunks"]
+)
+def test_hdf5_takes_no_memory_for_what_arrays_claim(tmp_path: Path, settings: dict[str, object]) -> None:
+    """A compressed chunk unpacks to a thousand times its size, and a chunk is held whole, however little it is for."""
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "m.weights.h5"
+    model = Sequential([convec.Input((4,)), layers.Dense(3)])
+    model.save_weights(path)
+    with h5py.File(path, "a") as file:
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars"].create_dataset("0", (4, 3), "f4", maxshape=(None, None), **settings)
+    with pytest.raises(ValueError, match=r"is compressed|claims arrays"):
+        model.load_weights(path)
+    with h5py.File(path, "a") as file:
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars"].create_dataset("0", (4, 3), "f4", maxshape=(None, None), chunks=(2, 3))
+    model.load_weights(path)

@@ -4,6 +4,10 @@ The library does not check the local heaps, in which groups keep the names of th
 a list of free blocks that runs in a circle keeps it busy, and taking memory, for ever, and it takes the memory for as
 many bytes as a heap claims to have. The headers of objects, to which groups point, are taken at their word as well. The
 layout is that of the HDF5 File Format Specification, "Group Symbol Table Nodes", "Local Heaps" and "Object Headers".
+
+Only the structures of the library's first format are let through, all of which are looked at: h5py and Keras write no
+others by default. Later ones (``libver="latest"``, ``track_order=True``) keep links and attributes in fractal heaps and
+B-trees whose claims would have to be checked, too.
 """
 
 from __future__ import annotations
@@ -24,7 +28,19 @@ _OBJECT_HEADER = struct.Struct("<BBHII")
 # Type and bytes of a message, flags and reserved bytes.
 _MESSAGE = struct.Struct("<HH4x")
 _CONTINUATION = 0x10
+# Messages that lead to structures of later formats: link info, link, shared message table, attribute info, cache image.
+_LATER = frozenset({0x02, 0x06, 0x0F, 0x15, 0x18})
 _FREE_BLOCK = struct.Struct("<QQ")
+
+
+class _LaterFormatError(ValueError):
+    """Sound perhaps, but with structures that are not looked at."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"is laid out in a later format of HDF5 than Keras writes ({what}), which is not read: copy its groups "
+            "into a file opened by h5py.File(path, 'w'), without libver and track_order"
+        )
 
 
 def check_hdf5(data: bytes | mmap.mmap, name: str) -> None:
@@ -36,18 +52,17 @@ def check_hdf5(data: bytes | mmap.mmap, name: str) -> None:
 
     Raises:
         ValueError: a heap or an object lies outside of the file, a list does not end, or the file has addresses of
-            another size than 8 bytes (h5py and Keras write none such).
+            another size than 8 bytes or is of a later format (h5py and Keras write none such by default).
     """
     try:
         if data[:8] != _SIGNATURE:
             raise ValueError("it does not start with HDF5's signature")
-        version = data[8]
-        sizes, base_at = (data[13:15], 24 + 4 * version) if version < 2 else (data[9:11], 12)
-        if sizes != b"\x08\x08" or struct.unpack_from("<Q", data, base_at)[0] != 0:
+        if data[8] != 0:
+            raise _LaterFormatError(f"superblock {data[8]}")
+        if data[13:15] != b"\x08\x08" or struct.unpack_from("<Q", data, 24)[0] != 0:
             raise ValueError("its addresses are not of 8 bytes from the start of the file")
         objects = _Objects(data)
-        if version < 2:  # where the root group is
-            objects.check(base_at + 40)
+        objects.check(64)  # where the root group is
         at = data.find(_SYMBOLS)
         while at >= 0:
             begin = at + len(_SYMBOLS) + 2
@@ -59,6 +74,8 @@ def check_hdf5(data: bytes | mmap.mmap, name: str) -> None:
         while at >= 0:
             _check_heap(data, at)
             at = data.find(_HEAP, at + 1)
+    except _LaterFormatError as error:
+        raise ValueError(f"{name} {error}") from None
     except (ValueError, struct.error, IndexError) as error:
         raise ValueError(f"{name} is truncated, damaged or no HDF5 file: {error}") from None
 
@@ -92,8 +109,10 @@ class _Objects:
         if address > len(self._data):
             raise ValueError(f"the object named at byte {at} lies beyond the end of the file")
         version, _, _, _, size = _OBJECT_HEADER.unpack_from(self._data, address)
-        if version != 1:  # later versions begin with a signature, and have a checksum
-            return
+        if self._data[address : address + 4] == b"OHDR":
+            raise _LaterFormatError("a later object header")
+        if version != 1:
+            raise ValueError(f"there is no object at byte {address}")
         chunks = [(address + 16, size)]
         while chunks:
             begin, size = chunks.pop()
@@ -103,6 +122,8 @@ class _Objects:
             end = begin + size
             while begin + _MESSAGE.size <= end:
                 kind, length = _MESSAGE.unpack_from(self._data, begin)
+                if kind in _LATER:
+                    raise _LaterFormatError(f"a message of type {kind}")
                 if kind == _CONTINUATION:
                     chunks.append(struct.unpack_from("<QQ", self._data, begin + _MESSAGE.size))
                 begin += _MESSAGE.size + length

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import math
 import mmap
 import os
 import struct
@@ -144,6 +145,12 @@ class _Reader:
             raise ValueError(f"{self._name} holds no {group.name}/{key}, but the model needs it")
         if found.is_virtual or found.external:
             raise ValueError(f"{found.name} in {self._name} has its bytes in another file, which is never opened")
+        if found.id.get_create_plist().get_nfilters():
+            raise ValueError(
+                f"{found.name} in {self._name} is compressed, which Keras' arrays are not: HDF5 would unpack any size"
+            )
+        if found.chunks is not None:  # one is held at a time, as large as it claims to be
+            check_size(self._name, self._size, math.prod(found.chunks) * found.dtype.itemsize)
         if found.shape is None or found.dtype.kind not in "fiu":
             raise ValueError(
                 f"{found.name} in {self._name} is {found.dtype} of shape {found.shape}: no array of numbers"
