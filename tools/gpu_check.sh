@@ -12,6 +12,8 @@
 # PYTHON     the interpreter
 # DRY_RUN    1: there is no GPU; the same steps on the emulated device, with the peers on the CPU, as far as they are
 #            installed, and whatever time it takes
+# CORPUS     a text, one sentence a line: the quality of word vectors trained on it is measured last, in the time that is
+#            left, with gensim (its evaluation files) in BENCH_PYTHON
 # BENCH_PYTHON  the interpreter of the benchmarks, where the peers are installed for another one; PYTHON by default
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -28,7 +30,7 @@ if [ "$dry" = 1 ]; then total=7200 slack=8; fi
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 # Of an earlier run: they must not be taken for this one's.
-rm -f "$out"/*.log "$out"/cuda*.json "$out"/word2vec_cuda.json
+rm -f "$out"/*.log "$out"/cuda*.json "$out"/word2vec_*.json
 
 # step NAME SECONDS COMMAND...: runs it with a limit, its output in a log of its own.
 step() {
@@ -148,6 +150,14 @@ if [ "${#sanitizer[@]}" != 0 ] || [ "$dry" = 1 ]; then
     CONVEC_TEST_EVERY=7 step "$name" 45 ${with[@]+"${with[@]}"} "${pytest[@]}" "${ops[@]}" -k "$on and ($small)"
     step "Word2Vec $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" tests/python/test_word2vec_cuda.py -k "$learns"
   done
+fi
+
+# The default concurrency is judged by what it does to the vectors, beside the processor's; gensim brings the tests.
+if [ -n "${CORPUS:-}" ] && [ "$dry" != 1 ]; then
+  step "Word2Vec quality" 200 "$python" benchmarks/bench_word2vec.py --corpus "$CORPUS" --quality --seeds 3 --epochs 1 \
+    --device cpu,cuda --only 'skip-gram,100;CBOW,100' --peers-python "$bench_python" \
+    --json "$out/word2vec_quality.json"
+  results+=("$(grep '^| ' "$out/Word2Vec-quality.log")")
 fi
 
 if printf '%s\n' "${results[@]}" | grep -Eq '^(FAILED|TIMEOUT)'; then exit 1; fi
