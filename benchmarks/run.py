@@ -9,7 +9,7 @@ import argparse
 import importlib
 import pathlib
 
-BENCHMARKS = ("cnn", "ops", "corpus", "word2vec", "vectors", "import", "distributed")
+BENCHMARKS = ("cnn", "ops", "corpus", "word2vec", "vectors", "import", "first_prediction", "distributed")
 
 
 def main() -> None:
