@@ -123,7 +123,7 @@ if [ "$dry" = 1 ]; then
   words=(--emulated --tables "float32,bfloat16" --only 'skip-gram,128,50000')
 fi
 
-step "tests" 60 "${pytest[@]}" "${ops[@]}" -k "$on"
+step "tests" 70 "${pytest[@]}" "${ops[@]}" tests/python/test_cuda_precision.py -k "$on"
 # A part a process: an error of one leaves the device to the others.
 for part in seed bandwidth dense convolutions; do
   case $part in seed | convolutions) limit=110 ;; *) limit=35 ;; esac
@@ -148,6 +148,8 @@ if [ "${#sanitizer[@]}" != 0 ] || [ "$dry" = 1 ]; then
     with=() name="tests of $tool alone"
     if [ "${#sanitizer[@]}" != 0 ]; then with=("${sanitizer[@]}" --tool "$tool") name=$tool; fi
     CONVEC_TEST_EVERY=7 step "$name" 45 ${with[@]+"${with[@]}"} "${pytest[@]}" "${ops[@]}" -k "$on and ($small)"
+    step "precision $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" tests/python/test_cuda_precision.py \
+      -k "$on and values"
     step "Word2Vec $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" tests/python/test_word2vec_cuda.py -k "$learns"
   done
 fi
