@@ -9,7 +9,7 @@ Emulated, convec runs on the emulated device of its tests, and the peers on the 
 
 A peer that is not installed is left out and named; one that fails has a line that says so. Times are wall-clock over
 repeated calls with one synchronisation at the end, medians of the rounds, which alternate between the libraries.
-Everything is NHWC and float32 without TF32; what PyTorch does in TF32, bfloat16 or another layout is named so. The file
+Everything is NHWC and float32 without TF32; what is done in TF32, bfloat16 or another layout is named so. The file
 of figures is written anew after each comparison, so that what ends the run early does not lose them.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -37,6 +38,23 @@ RESNET50 = (
     (56, 128, 128, 3, 2), (28, 128, 512, 1, 1), (28, 512, 256, 1, 1), (28, 256, 256, 3, 2), (14, 256, 1024, 1, 1),
     (14, 1024, 512, 1, 1), (14, 512, 512, 3, 2), (7, 512, 2048, 1, 1), (7, 512, 512, 3, 1),
 )  # fmt: skip
+
+
+#: As convec names them: what factors of convolutions and dense layers are rounded to.
+PRECISIONS = ("float32", "tf32", "3xtf32", "mixed_bfloat16")
+
+
+def in_every_precision(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """A call of convec's by the name of its row, in float32 and on tensor cores."""
+
+    def run(precision: str) -> None:
+        convec.set_matmul_precision(precision)
+        call()
+
+    return {
+        "convec" if precision == "float32" else f"convec {precision}": functools.partial(run, precision)
+        for precision in PRECISIONS
+    }
 
 
 class Bench:
@@ -303,8 +321,14 @@ def bench_seed(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
     order = rng.permutation(batch * steps)
     what = f"seed CNN, {steps} training steps, batch {batch}"
     calls: dict[str, Any] = {}
-    for name, fused in (("convec", True), ("convec, pooling apart", False)):
+    for name, fused, precision in (
+        ("convec", True, "float32"),
+        ("convec, pooling apart", False, "float32"),
+        ("convec tf32", True, "tf32"),
+        ("convec mixed_bfloat16", True, "mixed_bfloat16"),
+    ):
         network = seed_model().to("cuda:0")._built()
+        network.matmul_precision = precision
 
         def epoch(network: Any = network) -> None:
             network.train_epoch(x, y, batch_size=batch, order=order)
@@ -361,9 +385,9 @@ def bench_convolution(
     dx, dw, dg = (_device.DeviceArray.of(a) for a in (x, w, g))
     y, grad = _device.DeviceArray(g.shape), _device.DeviceArray(x.shape)
     calls: dict[str, dict[str, Any]] = {
-        "forward": {"convec": lambda: ops.conv2d(dx, dw, out=y, **options)},
-        "backward input": {"convec": lambda: ops.conv2d_backward_input(dg, dw, x.shape, out=grad, **options)},
-        "backward filters": {"convec": lambda: ops.conv2d_backward_filters(dx, dg, kernel, **options)},
+        "forward": in_every_precision(lambda: ops.conv2d(dx, dw, out=y, **options)),
+        "backward input": in_every_precision(lambda: ops.conv2d_backward_input(dg, dw, x.shape, out=grad, **options)),
+        "backward filters": in_every_precision(lambda: ops.conv2d_backward_filters(dx, dg, kernel, **options)),
     }
     if "torch" in found:
         add_torch_convolutions(found["torch"], bench.torch_device, calls, x, w, g, stride, pad)
@@ -451,6 +475,7 @@ def bench_bandwidth(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
 
 
 def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
+    cuda = _device.load_cuda()
     rng = np.random.default_rng(3)
     for batch, inputs, units in ((3, 8, 5),) if tiny else ((32, 576, 64), (256, 1024, 1024), (4096, 4096, 4096)):
         x, w, g = (
@@ -464,18 +489,34 @@ def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
             ops.dense_backward_input(g, w, out=dx)
             ops.dense_backward_weights(x, g)
 
-        calls: dict[str, Any] = {"convec": (own, bench.wait)}
+        calls: dict[str, Any] = {name: (call, bench.wait) for name, call in in_every_precision(own).items()}
+        if cuda.use_cublas_lt(True):
+
+            def by_own_kernels(own: Callable[[], Any] = own) -> None:
+                convec.set_matmul_precision("float32")
+                cuda.use_cublas_lt(False)
+                own()
+                cuda.use_cublas_lt(True)
+
+            calls["convec without cuBLASLt"] = (by_own_kernels, bench.wait)
         if "torch" in found:
             torch = found["torch"]
             tx, tw, tg = (torch.from_numpy(a.get()).to(bench.torch_device) for a in (x, w, g))
 
-            def theirs(tx: Any = tx, tw: Any = tw, tg: Any = tg, torch: Any = torch) -> None:
+            def theirs(tf32: bool, tx: Any, tw: Any, tg: Any, torch: Any = torch) -> None:
+                torch.backends.cuda.matmul.allow_tf32 = tf32
                 torch.mm(tx, tw)
                 torch.mm(tg, tw.t())
                 torch.mm(tx.t(), tg)
                 tg.sum(0)
 
-            calls["torch float32"] = (theirs, bench.torch_wait)
+            for name, dtype, tf32 in (
+                ("torch float32", torch.float32, False),
+                ("torch TF32", torch.float32, True),
+                ("torch bfloat16", torch.bfloat16, False),
+            ):
+                call = functools.partial(theirs, tf32, tx.to(dtype), tw.to(dtype), tg.to(dtype))
+                calls[name] = (call, bench.torch_wait)
         bench.compare(f"dense {batch}x{inputs}x{units}, all three", calls, flops=6 * batch * inputs * units)
 
 

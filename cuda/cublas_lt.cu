@@ -376,6 +376,12 @@ void add_cublas_lt(const std::string& library) {
   l.files.push_back(library);
 }
 
+bool use_cublas_lt(bool use) {
+  static_cast<void>(cublas_lt());
+  Lookup& l = lookup();
+  return l.chosen.exchange(use ? l.found : nullptr) != nullptr;
+}
+
 void replace_cublas_lt(CublasLt* library) {
   static_cast<void>(cublas_lt());
   lookup().chosen = library;

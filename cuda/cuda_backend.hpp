@@ -21,6 +21,9 @@ Status status();
 
 // The cuBLASLt that dense layers use, or why there is none.
 std::string cublas_lt_status();
+// False: products go to convec's own kernels although there is one. Returns what it was. For comparisons; not to be
+// called while an op is running.
+bool use_cublas_lt(bool use);
 // A file to look at where its usual names lead nowhere; to be called before the first product.
 void add_cublas_lt(const std::string& library);
 

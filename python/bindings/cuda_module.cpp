@@ -53,6 +53,8 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
       py::arg("index"), "Name, compute capability, multiprocessors and bytes of memory of a device.");
   module.def("cublas_lt", &convec::cuda::cublas_lt_status,
              "Name and version of the cuBLASLt that dense layers use, or why there is none.");
+  module.def("use_cublas_lt", &convec::cuda::use_cublas_lt, py::arg("use"),
+             "Whether dense layers use it; returns whether they did.");
   module.def("add_cublas_lt", &convec::cuda::add_cublas_lt, py::arg("library"),
              "A file to look at where cuBLASLt's usual names lead nowhere.");
   module.def(
