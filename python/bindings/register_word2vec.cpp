@@ -126,26 +126,32 @@ struct Chosen {
 };
 
 void changes_of(const Word2VecReplica& replica, const py::object& order, std::int64_t begin, std::int64_t end,
-                py::handle out) {
+                py::handle out, py::handle squares) {
   const Chosen chosen(replica, order, begin, end);
   py::array out_array = as_array(out, "out");
   const TensorView to = mutable_view(out_array, "out");
   check_numbers(to, {end - begin, replica.row_stride()}, "out");
+  py::array square_array = as_array(squares, "squares");
+  const TensorView sums = mutable_view(square_array, "squares");
+  check_numbers(sums, {end - begin}, "squares");
   const ReleaseGil release;
-  replica.changes(chosen.which, begin, end, to.f32());
+  replica.changes(chosen.which, begin, end, to.f32(), sums.f32());
 }
 
 void apply_changes(Word2VecReplica& replica, const py::object& order, std::int64_t begin, std::int64_t end,
-                   py::handle changes, py::handle factors) {
+                   py::handle changes, py::handle squares, py::handle factors, std::int64_t processes) {
   const Chosen chosen(replica, order, begin, end);
   const py::array change_array = as_array(changes, "changes");
   const py::array factor_array = as_array(factors, "factors");
   const ConstTensorView from = view(change_array, "changes");
   const ConstTensorView by = view(factor_array, "factors");
+  const py::array square_array = as_array(squares, "squares");
+  const ConstTensorView sums = view(square_array, "squares");
+  check_numbers(sums, {end - begin}, "squares");
   check_numbers(from, {end - begin, replica.row_stride()}, "changes");
   check_numbers(by, {end - begin}, "factors");
   const ReleaseGil release;
-  replica.apply(chosen.which, begin, end, from.f32(), by.f32());
+  replica.apply(chosen.which, begin, end, from.f32(), sums.f32(), by.f32(), processes);
 }
 
 }  // namespace
@@ -239,12 +245,14 @@ void register_word2vec(py::module_& module) {
       .def("__len__", [](const Word2VecReplica& replica) { return static_cast<std::size_t>(replica.rows()); })
       .def_property_readonly("row_stride", &Word2VecReplica::row_stride, "Numbers of a row, padding included.")
       .def("changes", &changes_of, py::arg("order"), py::arg("begin"), py::arg("end"), py::kw_only(), py::arg("out"),
+           py::arg("squares"),
            "Writes by how much the rows order[begin:end] (None: these numbers themselves) have changed to out, float32 "
-           "(end - begin, row_stride).")
-      .def("apply", &apply_changes, py::arg("order"), py::arg("begin"), py::arg("end"), py::arg("changes"),
-           py::arg("factors"),
-           "Sets the same rows to what they were, plus changes (end - begin, row_stride) times factors (end - begin), "
-           "and remembers them so.");
+           "(end - begin, row_stride), and the sums of its squares to squares, float32 (end - begin).")
+      .def(
+          "apply", &apply_changes, py::arg("order"), py::arg("begin"), py::arg("end"), py::arg("changes"),
+          py::arg("squares"), py::arg("factors"), py::arg("processes"),
+          "Sets the same rows to what they were plus changes, and remembers them so. changes and squares are sums over "
+          "the processes; factors (end - begin) scale changes that are alike, and less the less they are.");
 }
 
 }  // namespace convec::python

@@ -366,13 +366,13 @@ class Word2VecReplica:
         """
     def __len__(self) -> int:
         ...
-    def apply(self, order: typing.Any, begin: int, end: int, changes: typing.Any, factors: typing.Any) -> None:
+    def apply(self, order: typing.Any, begin: int, end: int, changes: typing.Any, squares: typing.Any, factors: typing.Any, processes: int) -> None:
         """
-        Sets the same rows to what they were, plus changes (end - begin, row_stride) times factors (end - begin), and remembers them so.
+        Sets the same rows to what they were plus changes, and remembers them so. changes and squares are sums over the processes; factors (end - begin) scale changes that are alike, and less the less they are.
         """
-    def changes(self, order: typing.Any, begin: int, end: int, *, out: typing.Any) -> None:
+    def changes(self, order: typing.Any, begin: int, end: int, *, out: typing.Any, squares: typing.Any) -> None:
         """
-        Writes by how much the rows order[begin:end] (None: these numbers themselves) have changed to out, float32 (end - begin, row_stride).
+        Writes by how much the rows order[begin:end] (None: these numbers themselves) have changed to out, float32 (end - begin, row_stride), and the sums of its squares to squares, float32 (end - begin).
         """
     @property
     def row_stride(self) -> int:

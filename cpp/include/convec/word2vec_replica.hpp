@@ -26,19 +26,26 @@ class CONVEC_API Word2VecReplica {
   std::int64_t rows() const noexcept;        ///< of the table
   std::int64_t row_stride() const noexcept;  ///< numbers of a row, padding included
 
-  /// Writes by how much rows have changed.
+  /// Writes by how much rows have changed, and the sums of the squares of that.
   /// @param which row numbers, or null: 0, 1, 2, ...
   /// @param begin,end of `which`
   /// @param changes (end - begin, row_stride) floats
+  /// @param squares (end - begin) floats
   /// @throws ValueError a row is not there
-  void changes(const std::int64_t* which, std::int64_t begin, std::int64_t end, float* changes) const;
-  /// Row r becomes what it was + factors[i] * changes[i], on every process the same bits, and is remembered as that.
+  void changes(const std::int64_t* which, std::int64_t begin, std::int64_t end, float* changes, float* squares) const;
+  /// Row r becomes what it was + f * changes[i], on every process the same bits, and is remembered as that.
+  ///
+  /// Changes that have nothing to do with each other add up; of changes into the same direction, which all processes
+  /// found from the same state, the sum goes too far. So f is 1 for orthogonal changes d, factors[i] for equal ones,
+  /// and in between by c = (|sum d|^2 / sum |d|^2 - 1) / (processes - 1), their mean cosine (after Maleki et al.,
+  /// "Scaling Distributed Training with Adaptive Summation", 2021): f = 1 - c (1 - factors[i]), with c in [0, 1].
   /// @param which,begin,end as in changes()
-  /// @param changes (end - begin, row_stride) floats, such as sums over the processes
+  /// @param changes,squares sums over the processes of what changes() wrote
   /// @param factors (end - begin)
-  /// @throws ValueError a row is not there
+  /// @param processes at least 2
+  /// @throws ValueError a row is not there, or there are fewer processes
   void apply(const std::int64_t* which, std::int64_t begin, std::int64_t end, const float* changes,
-             const float* factors);
+             const float* squares, const float* factors, std::int64_t processes);
 
  private:
   struct Impl;

@@ -1,6 +1,6 @@
+#include <algorithm>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <convec/error.hpp>
 #include <convec/word2vec_replica.hpp>
@@ -17,7 +17,6 @@ struct Word2VecReplica::Impl {
   std::int64_t rows;
   std::int64_t row_size;
   word2vec::Table before;  // float32
-  std::vector<float> numbers;
 
   const cpu::Word2VecRowKernels& kernels() const {
     const cpu::Word2VecKernels& all = cpu::kernels().word2vec;
@@ -51,8 +50,7 @@ Word2VecReplica::Word2VecReplica(std::shared_ptr<void> table, Precision precisio
     throw ValueError("row_stride is " + std::to_string(row_stride) + ", but must be a multiple of " +
                      std::to_string(cpu::word2vec_row_multiple));
   impl_ = std::make_unique<Impl>(Impl{std::move(table), precision, rows, row_stride,
-                                      word2vec::Table(rows, row_stride * static_cast<std::int64_t>(sizeof(float))),
-                                      std::vector<float>(static_cast<std::size_t>(row_stride))});
+                                      word2vec::Table(rows, row_stride * static_cast<std::int64_t>(sizeof(float)))});
   for (std::int64_t i = 0; i < rows; ++i) impl_->kernels().read_row(row_stride, impl_->row(i), impl_->row_before(i));
 }
 
@@ -63,31 +61,32 @@ Word2VecReplica& Word2VecReplica::operator=(Word2VecReplica&&) noexcept = defaul
 std::int64_t Word2VecReplica::rows() const noexcept { return impl_->rows; }
 std::int64_t Word2VecReplica::row_stride() const noexcept { return impl_->row_size; }
 
-void Word2VecReplica::changes(const std::int64_t* which, std::int64_t begin, std::int64_t end, float* changes) const {
+void Word2VecReplica::changes(const std::int64_t* which, std::int64_t begin, std::int64_t end, float* changes,
+                              float* squares) const {
   impl_->check(which, begin, end);
   const std::int64_t size = impl_->row_size;
   for (std::int64_t i = begin; i < end; ++i) {
     const std::int64_t index = which == nullptr ? i : which[i];
-    float* const to = changes + (i - begin) * size;
-    const float* const before = impl_->row_before(index);
-    impl_->kernels().read_row(size, impl_->row(index), to);
-    for (std::int64_t k = 0; k < size; ++k) to[k] -= before[k];
+    squares[i - begin] =
+        impl_->kernels().row_change(size, impl_->row(index), impl_->row_before(index), changes + (i - begin) * size);
   }
 }
 
 void Word2VecReplica::apply(const std::int64_t* which, std::int64_t begin, std::int64_t end, const float* changes,
-                            const float* factors) {
+                            const float* squares, const float* factors, std::int64_t processes) {
+  check::at_least(processes, 2, "processes");
   impl_->check(which, begin, end);
   const std::int64_t size = impl_->row_size;
   for (std::int64_t i = begin; i < end; ++i) {
     const std::int64_t index = which == nullptr ? i : which[i];
     const float* const change = changes + (i - begin) * size;
-    float* const before = impl_->row_before(index);
-    const float factor = factors[i - begin];
-    for (std::int64_t k = 0; k < size; ++k) before[k] += factor * change[k];
-    impl_->kernels().write_row(size, before, impl_->row(index));
-    // What the table holds, rounded.
-    if (impl_->precision == Precision::float16) impl_->kernels().read_row(size, impl_->row(index), before);
+    const float square = squares[i - begin];
+    if (square == 0.0F) continue;  // nobody has changed it
+    const float cosine =
+        (impl_->kernels().sum_of_squares(size, change) / square - 1.0F) / static_cast<float>(processes - 1);
+    const float alike = std::clamp(cosine, 0.0F, 1.0F);
+    const float factor = 1.0F - alike * (1.0F - factors[i - begin]);
+    impl_->kernels().move_row(size, factor, change, impl_->row_before(index), impl_->row(index));
   }
 }
 

@@ -37,9 +37,8 @@ __all__ = [
     "sum_over_ranks",
 ]
 
-# Uses of a row in which it goes most of its way. Of skip-gram's, each is against all words of the context: at 512 four
-# ranks lost a fifth of its analogies, at 1,024 nearly all.
-_OFTEN_SKIP_GRAM = 256.0
+# Uses of a row in which it goes most of its way.
+_OFTEN_SKIP_GRAM = 64.0
 _OFTEN_CBOW = 512.0
 # What is on the way at a time stays in the cache.
 _ROWS_AT_ONCE = 1024
@@ -133,7 +132,8 @@ class SharedTable:
     What all ranks learned from the same state is no sum where a row was used often: each has gone the whole way. If a
     use takes a row 1 / ``often`` of its way, u uses take it f = 1 - exp(-u / often) of it, and those of n ranks, one
     after the other, 1 - (1 - f)^n; the sum of the changes, n f, is scaled to that. It is the sum for rare rows, and the
-    mean for the most frequent.
+    mean for the most frequent. That is for changes that are alike: the less they are, the nearer their sum is taken
+    (Word2VecReplica.apply).
 
     Args:
         communicator: of the ranks.
@@ -160,7 +160,7 @@ class SharedTable:
         rows = np.lib.stride_tricks.as_strided(table, shape)
         communicator.broadcast(rows.reshape(-1).view(np.uint8))
         self._replica = _core.Word2VecReplica(trainer, name)
-        self._changes = np.empty((_ROWS_AT_ONCE, shape[1]), np.float32)
+        self._exchange = np.empty(_ROWS_AT_ONCE * (shape[1] + 1), np.float32)  # changes, then their squares' sums
         self._shares = shares
         self._order = order
         self._often = often
@@ -170,7 +170,7 @@ class SharedTable:
         return len(self._replica)
 
     def _factors_of(self, begin: int, end: int, words: float) -> npt.NDArray[np.float32]:
-        """What the sums of the changes in rows ``[begin, end)``, by frequency, are scaled by."""
+        """What the sums of changes that are alike are scaled by in rows ``[begin, end)``, by frequency."""
         known, factors = self._factors.get(begin, (0.0, None))
         # Rounds differ by a word or two.
         if factors is None or len(factors) != end - begin or abs(words - known) > 1e-3 * words:
@@ -188,10 +188,13 @@ class SharedTable:
         factors = self._factors_of(begin, end, words)
         for first in range(begin, end, _ROWS_AT_ONCE):
             last = min(first + _ROWS_AT_ONCE, end)
-            changes = self._changes[: last - first]
-            self._replica.changes(self._order, first, last, out=changes)
-            self._communicator.all_reduce(changes)
-            self._replica.apply(self._order, first, last, changes, factors[first - begin : last - begin])
+            numbers = (last - first) * self._replica.row_stride
+            exchange = self._exchange[: numbers + last - first]
+            changes, squares = exchange[:numbers].reshape(last - first, -1), exchange[numbers:]
+            self._replica.changes(self._order, first, last, out=changes, squares=squares)
+            self._communicator.all_reduce(exchange)
+            chosen = factors[first - begin : last - begin]
+            self._replica.apply(self._order, first, last, changes, squares, chosen, self._communicator.size)
 
 
 class SharedTables:

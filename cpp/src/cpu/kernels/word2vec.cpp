@@ -726,8 +726,35 @@ void write_row(std::int64_t size, const float* from, void* row) {
 }
 
 template <typename T>
+float row_change(std::int64_t size, const void* row, const float* before, float* change) {
+  Vec squares = vec_set(0.0F);
+  for (std::int64_t i = 0; i < size; i += vec_width) {
+    const Vec by = vec_sub(load_row(static_cast<const T*>(row) + i), vec_load(before + i));
+    squares = vec_fma(by, by, squares);
+    vec_store(change + i, by);
+  }
+  return vec_sum(squares);
+}
+
+float sum_of_squares(std::int64_t size, const float* numbers) {
+  Vec squares = vec_set(0.0F);
+  for (std::int64_t i = 0; i < size; i += vec_width)
+    squares = vec_fma(vec_load(numbers + i), vec_load(numbers + i), squares);
+  return vec_sum(squares);
+}
+
+template <typename T>
+void move_row(std::int64_t size, float factor, const float* change, float* before, void* row) {
+  const Vec by = vec_set(factor);
+  for (std::int64_t i = 0; i < size; i += vec_width) {
+    store_row(row_at<T>(row, i), vec_fma(by, vec_load(change + i), vec_load(before + i)));
+    vec_store(before + i, load_row(row_at<T>(row, i)));
+  }
+}
+
+template <typename T>
 Word2VecRowKernels row_kernels() {
-  return {skip_gram<T>, cbow<T>, merge_rows<T>, read_row<T>, write_row<T>};
+  return {skip_gram<T>, cbow<T>, merge_rows<T>, read_row<T>, write_row<T>, row_change<T>, move_row<T>, sum_of_squares};
 }
 
 }  // namespace

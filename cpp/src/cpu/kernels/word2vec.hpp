@@ -61,6 +61,11 @@ struct Word2VecRowKernels {
   void (*merge_rows)(std::int64_t size, float share, void* shared, void* own, void* base);
   void (*read_row)(std::int64_t size, const void* row, float* to);
   void (*write_row)(std::int64_t size, const float* from, void* row);
+  // change = row - before; returns the sum of its squares.
+  float (*row_change)(std::int64_t size, const void* row, const float* before, float* change);
+  // row = before + factor * change, rounded to its type; before = row.
+  void (*move_row)(std::int64_t size, float factor, const float* change, float* before, void* row);
+  float (*sum_of_squares)(std::int64_t size, const float* numbers);
 };
 
 struct Word2VecKernels {
