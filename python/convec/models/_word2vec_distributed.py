@@ -202,8 +202,8 @@ class SharedTables:
 
     The ladder of rows is that of pWord2Vec-MPI (Ji et al., "Parallelizing Word2Vec in Shared and Distributed Memory",
     2016): the most frequent ones after every round, twice as many after every second, four times as many after every
-    fourth. The means of the tables, which it takes, lost a tenth of
-    the analogies of skip-gram here, and a quarter of those of CBOW.
+    fourth. The means of the tables, which it takes, lost a tenth of the
+    analogies of skip-gram here, and a quarter of those of CBOW.
 
     Args:
         communicator: of the ranks.
