@@ -4,7 +4,7 @@
 
 The program is examples/embed_cpp, built against the convec that Python imports; onnxruntime loads the same network,
 exported to ONNX. Each prediction is the first one of a fresh process, in turns. What comes before the loading is left
-out of both: the start of the process and of Python, and the import of onnxruntime and NumPy, which has a line of its own.
+out: the start of the process and of Python, and the import of onnxruntime and NumPy, which has a line of its own.
 """
 
 from __future__ import annotations
