@@ -20,8 +20,8 @@ class CONVEC_API Word2VecReplica {
   /// @throws ValueError there is no table, or a number is out of range
   Word2VecReplica(std::shared_ptr<void> table, Precision precision, std::int64_t rows, std::int64_t row_stride);
   ~Word2VecReplica();
-  Word2VecReplica(Word2VecReplica&&) noexcept;
-  Word2VecReplica& operator=(Word2VecReplica&&) noexcept;
+  Word2VecReplica(Word2VecReplica&&) noexcept;             ///< leaves the other empty
+  Word2VecReplica& operator=(Word2VecReplica&&) noexcept;  ///< leaves the other empty
 
   std::int64_t rows() const noexcept;        ///< of the table
   std::int64_t row_stride() const noexcept;  ///< numbers of a row, padding included
