@@ -80,6 +80,18 @@ struct DepthSlices {
   int size = 0;  // of a slice
 };
 
+// What a block computes: a tile of C, and of its sums over k those from `begin` to `end`.
+struct BlockTile {
+  int first_row, first_column, begin, end;
+};
+template <typename T>
+__device__ __forceinline__ BlockTile tile_of_block(const Divider& by_columns, const DepthSlices& slices, int depth) {
+  std::uint32_t column_tile = blockIdx.x;
+  const int first_row = static_cast<int>(by_columns.split(column_tile)) * T::rows;
+  const int begin = static_cast<int>(blockIdx.y) * slices.size;
+  return {first_row, static_cast<int>(column_tile) * T::columns, begin, min(depth, begin + slices.size)};
+}
+
 template <typename C, typename = void>
 struct TakesWindows : std::false_type {};
 template <typename C>
@@ -95,13 +107,9 @@ __global__ void __launch_bounds__(T::threads) matmul_kernel(Problem problem, Dep
   __shared__ SharedTile<T::rows, T::depth> shared_a;
   __shared__ SharedTile<T::columns, T::depth> shared_b;
 
-  std::uint32_t column_tile = blockIdx.x;
-  const int first_row = static_cast<int>(by_columns.split(column_tile)) * T::rows;
-  const int first_column = static_cast<int>(column_tile) * T::columns;
+  const auto [first_row, first_column, begin, end] = tile_of_block<T>(by_columns, slices, operands.depth);
   // Products of the same launch may have fewer rows than the largest.
   if (first_row >= operands.rows) return;
-  const int begin = static_cast<int>(blockIdx.y) * slices.size;
-  const int end = min(operands.depth, begin + slices.size);
 
   const int thread = static_cast<int>(threadIdx.x);
   const auto outer_a = operands.a.outer(first_row + LoadA::outer_of(thread));
@@ -289,13 +297,9 @@ __global__ void __launch_bounds__(T::threads)
   __shared__ typename LoadA::Shared shared_a;
   __shared__ typename LoadB::Shared shared_b;
 
-  std::uint32_t column_tile = blockIdx.x;
-  const int first_row = static_cast<int>(by_columns.split(column_tile)) * T::rows;
-  const int first_column = static_cast<int>(column_tile) * T::columns;
+  const auto [first_row, first_column, begin, end] = tile_of_block<T>(by_columns, slices, operands.depth);
   // Products of the same launch may have fewer rows than the largest.
   if (first_row >= operands.rows) return;
-  const int begin = static_cast<int>(blockIdx.y) * slices.size;
-  const int end = min(operands.depth, begin + slices.size);
 
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % warp_size;

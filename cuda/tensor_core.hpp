@@ -124,16 +124,20 @@ struct Words {
   Word at[Count];
 };
 
-struct Tf32 {
-  static constexpr int per_word = 1;
+// Words are multiplied as they are kept.
+struct AsKept {
   template <int Count>
   using Factor = Words<Count>;
-#if CONVEC_TENSOR_CORES
-  __device__ static __forceinline__ Word keep(float value) { return to_tf32(value); }
   template <int Count>
   __device__ static __forceinline__ Factor<Count> factor(const Words<Count>& words) {
     return words;
   }
+};
+
+struct Tf32 : AsKept {
+  static constexpr int per_word = 1;
+#if CONVEC_TENSOR_CORES
+  __device__ static __forceinline__ Word keep(float value) { return to_tf32(value); }
   __device__ static __forceinline__ void multiply(float (&c)[4], const Factor<4>& a, const Factor<2>& b) {
     multiply_tf32(c, a.at, b.at);
   }
@@ -175,16 +179,10 @@ struct Tf32x3 {
 #endif
 };
 
-struct BFloat16 {
+struct BFloat16 : AsKept {
   static constexpr int per_word = 2;
-  template <int Count>
-  using Factor = Words<Count>;
 #if CONVEC_TENSOR_CORES
   __device__ static __forceinline__ Word keep(float even, float odd) { return to_bfloat16_pair(even, odd); }
-  template <int Count>
-  __device__ static __forceinline__ Factor<Count> factor(const Words<Count>& words) {
-    return words;
-  }
   __device__ static __forceinline__ void multiply(float (&c)[4], const Factor<4>& a, const Factor<2>& b) {
     multiply_bfloat16(c, a.at, b.at);
   }

@@ -68,29 +68,19 @@ py::tuple nearest(const VectorsOnDevice& there, const py::object& queries, int64
 
 py::array multiplicative(const VectorsOnDevice& there, const py::object& positive, const py::object& negative,
                          int64_t begin, int64_t end) {
-  const py::array positive_array = as_array(positive, "positive");
-  const py::array negative_array = as_array(negative, "negative");
-  const float* above = nullptr;
-  const float* below = nullptr;
-  const int64_t above_count = queries_of(positive_array, there.dim(), "positive", above);
-  const int64_t below_count = queries_of(negative_array, there.dim(), "negative", below);
+  const ProductTerms terms(positive, negative, there.dim());
   py::array_t<float> result = empty({extent(begin, end)});
   float* data = result.mutable_data();
   {
     const ReleaseGil release;
-    there.multiplicative(above, above_count, below, below_count, begin, end, data);
+    there.multiplicative(terms.positive, terms.positive_count, terms.negative, terms.negative_count, begin, end, data);
   }
   return result;
 }
 
 py::tuple nearest_multiplicative(const VectorsOnDevice& there, const py::object& positive, const py::object& negative,
                                  int64_t topn, int64_t begin, int64_t end, const std::vector<int64_t>& excluded) {
-  const py::array positive_array = as_array(positive, "positive");
-  const py::array negative_array = as_array(negative, "negative");
-  const float* above = nullptr;
-  const float* below = nullptr;
-  const int64_t above_count = queries_of(positive_array, there.dim(), "positive", above);
-  const int64_t below_count = queries_of(negative_array, there.dim(), "negative", below);
+  const ProductTerms terms(positive, negative, there.dim());
   const Search search(topn, begin, end, {excluded}, 1);
   py::array_t<int64_t> rows(search.width());
   py::array_t<float> values(search.width());
@@ -98,7 +88,8 @@ py::tuple nearest_multiplicative(const VectorsOnDevice& there, const py::object&
   float* value_data = values.mutable_data();
   {
     const ReleaseGil release;
-    there.nearest_multiplicative(above, above_count, below, below_count, search.options, row_data, value_data);
+    there.nearest_multiplicative(terms.positive, terms.positive_count, terms.negative, terms.negative_count,
+                                 search.options, row_data, value_data);
   }
   return py::make_tuple(rows, values);
 }

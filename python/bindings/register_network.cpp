@@ -508,8 +508,8 @@ void register_network(py::module_& module) {
           py::arg("on_device") = false, py::arg("synchronize") = py::none(),
           "Trains and evaluates together with other processes: all_reduce(array) begins to add up a float32 array over "
           "them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once. With on_device it "
-          "is "
-          "all_reduce(address, count) of the device's memory, behind what `stream` holds; wait() lets the stream wait, "
+          "is all_reduce(address, count) of the device's memory, behind what `stream` holds; wait() lets the stream "
+          "wait, "
           "and synchronize() the host.")
       .def_property_readonly(
           "stream", [](const Network& network) { return reinterpret_cast<std::uintptr_t>(network.stream()); },

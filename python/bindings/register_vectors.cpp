@@ -77,23 +77,15 @@ struct ProductQuery {
   ProductQuery(const py::object& vectors, const py::object& norm_object, const py::object& positive_object,
                const py::object& negative_object)
       : array(as_array(vectors, "vectors")),
-        positive_array(as_array(positive_object, "positive")),
-        negative_array(as_array(negative_object, "negative")),
         table(table_of(array)),
         norms(norms_of(norm_object, table, norm_array)),
-        positive_count(queries_of(positive_array, table.dim, "positive", positive)),
-        negative_count(queries_of(negative_array, table.dim, "negative", negative)) {}
+        terms(positive_object, negative_object, table.dim) {}
 
   py::array array;
-  py::array positive_array;
-  py::array negative_array;
   py::array norm_array;
   VectorTable table;
   const float* norms;
-  const float* positive = nullptr;
-  const float* negative = nullptr;
-  int64_t positive_count;
-  int64_t negative_count;
+  ProductTerms terms;
 };
 
 py::array multiplicative(const py::object& vectors, const py::object& norms, const py::object& positive,
@@ -103,8 +95,8 @@ py::array multiplicative(const py::object& vectors, const py::object& norms, con
   float* data = result.mutable_data();
   {
     const ReleaseGil release;
-    multiplicative_similarities(query.table, query.norms, query.positive, query.positive_count, query.negative,
-                                query.negative_count, data);
+    multiplicative_similarities(query.table, query.norms, query.terms.positive, query.terms.positive_count,
+                                query.terms.negative, query.terms.negative_count, data);
   }
   return result;
 }
@@ -121,8 +113,8 @@ py::tuple nearest_by_product(const py::object& vectors, const py::object& norms,
   float* value_data = values.mutable_data();
   {
     const ReleaseGil release;
-    nearest_multiplicative(query.table, query.norms, query.positive, query.positive_count, query.negative,
-                           query.negative_count, search.options, row_data, value_data);
+    nearest_multiplicative(query.table, query.norms, query.terms.positive, query.terms.positive_count,
+                           query.terms.negative, query.terms.negative_count, search.options, row_data, value_data);
   }
   return py::make_tuple(rows, values);
 }

@@ -49,6 +49,12 @@ int64_t queries_of(const py::array& array, int64_t dim, const char* name, const 
   return queries.shape[0];
 }
 
+ProductTerms::ProductTerms(const py::object& positive_object, const py::object& negative_object, int64_t dim)
+    : positive_array(as_array(positive_object, "positive")),
+      negative_array(as_array(negative_object, "negative")),
+      positive_count(queries_of(positive_array, dim, "positive", positive)),
+      negative_count(queries_of(negative_array, dim, "negative", negative)) {}
+
 Search::Search(int64_t topn, int64_t begin, int64_t end, const std::vector<std::vector<int64_t>>& excluded_rows,
                int64_t queries) {
   options.begin = begin;

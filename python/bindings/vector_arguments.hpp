@@ -21,6 +21,19 @@ const float* norms_of(const pybind11::object& norms, const VectorTable& table, p
 // (count, dim) float32; returns the count. Throws DTypeError, ShapeError.
 std::int64_t queries_of(const pybind11::array& array, std::int64_t dim, const char* name, const float*& data);
 
+// The vectors that a search by products of similarities is near to and far from, and the arrays that keep them alive.
+struct ProductTerms {
+  // Throws as queries_of().
+  ProductTerms(const pybind11::object& positive_object, const pybind11::object& negative_object, std::int64_t dim);
+
+  pybind11::array positive_array;
+  pybind11::array negative_array;
+  const float* positive = nullptr;
+  const float* negative = nullptr;
+  std::int64_t positive_count;
+  std::int64_t negative_count;
+};
+
 // Search options; the excluded rows of each query one after the other.
 struct Search {
   // Throws ShapeError where there are neither no lists of excluded rows nor one for each query.

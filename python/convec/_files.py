@@ -98,6 +98,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Raises:
         OSError: it cannot be written; what was there is untouched.
     """
+    with replacing_all(path) as (file,):
+        yield file
+
+
+@contextlib.contextmanager
+def replacing_all(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes]]]:
+    """As :func:`replacing`, several files, all of which reach the disk before the first one is renamed."""
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(_temporary(path)) for path in paths]
+        yield [file for file, _, _ in files]
+        for file, _, _ in files:
+            file.flush()
+            os.fsync(file.fileno())
+        for file, target, mode in files:
+            temporary = Path(file.name)
+            temporary.chmod(mode)
+            temporary.replace(target)
+
+
+@contextlib.contextmanager
+def _temporary(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], Path, int]]:
+    """A file beside ``path``, which goes unless it is renamed; what it is to replace; and with what permissions."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but must be a file")
@@ -105,15 +127,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     with tempfile.NamedTemporaryFile(
         dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp", delete=False
     ) as file:
-        temporary = Path(file.name)
         try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(mode)
-            temporary.replace(target)
+            yield file, target, mode
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            Path(file.name).unlink(missing_ok=True)
             raise
 
 

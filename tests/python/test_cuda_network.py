@@ -3,7 +3,7 @@ the CPU: whole steps as replayed graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import convec
@@ -11,22 +11,7 @@ import numpy as np
 import pytest
 from convec import _core, _device, layers, losses, metrics, optimizers
 
-emulation = pytest.importorskip("emulated_cuda")
-
-
-GPU_PROBLEM = emulation.gpu_problem()
-
-
-@pytest.fixture(
-    autouse=True,
-    params=["emulated", pytest.param("gpu", marks=pytest.mark.skipif(bool(GPU_PROBLEM), reason=GPU_PROBLEM))],
-)
-def cuda(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param == "gpu":
-        yield
-        return
-    with emulation.emulated_cuda():
-        yield
+pytestmark = pytest.mark.usefixtures("cuda")
 
 
 def images(samples: int = 21) -> tuple[np.ndarray, np.ndarray]:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import cases
 import numpy as np
 import pytest
+from emulated_cuda import gpu_problem
+from emulated_cuda import to_device as to_emulated
 
-emulation = pytest.importorskip("emulated_cuda")
-
-
-GPU_PROBLEM = emulation.gpu_problem()
-
-
-@pytest.fixture
-def emulated() -> Iterator[None]:
-    with emulation.emulated_cuda():
-        yield
+GPU_PROBLEM = gpu_problem()
 
 
 def to_device(value: Any, move: Any) -> Any:
@@ -57,7 +49,7 @@ def small(case: cases.Case) -> bool:
 
 @pytest.mark.parametrize("op", cases.CASES)
 def test_values_emulated(op: str, emulated: None) -> None:
-    check(op, emulation.to_device, small)
+    check(op, to_emulated, small)
 
 
 @pytest.mark.skipif(bool(GPU_PROBLEM), reason=GPU_PROBLEM)

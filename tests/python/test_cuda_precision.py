@@ -15,21 +15,15 @@ import convec
 import numpy as np
 import pytest
 from convec import _device, layers
+from emulated_cuda import gpu_problem
+from emulated_cuda import to_device as to_emulated
 
-emulation = pytest.importorskip("emulated_cuda")
-
-GPU_PROBLEM = emulation.gpu_problem()
+GPU_PROBLEM = gpu_problem()
 PRECISIONS = ("tf32", "3xtf32", "mixed_bfloat16")
 OPS = (
     "conv2d", "conv2d_backward_input", "conv2d_backward_filters", "conv2d_backward",
     "dense", "dense_backward_input", "dense_backward_weights", "dense_backward",
 )  # fmt: skip
-
-
-@pytest.fixture
-def emulated() -> Iterator[None]:
-    with emulation.emulated_cuda():
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +96,7 @@ def small(case: cases.Case) -> bool:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("op", OPS)
 def test_values_emulated(op: str, precision: str, emulated: None) -> None:
-    check(op, precision, emulation.to_device, small, False)
+    check(op, precision, to_emulated, small, False)
 
 
 @pytest.mark.skipif(bool(GPU_PROBLEM), reason=GPU_PROBLEM)
@@ -113,7 +107,7 @@ def test_values_on_gpu(op: str, precision: str) -> None:
 
     if cupy.cuda.runtime.getDeviceProperties(0)["major"] < 8:
         pytest.skip("the GPU has no tensor cores for TF32 and bfloat16: it computes in float32")
-    # Under compute-sanitizer, which takes its time: every so-manieth of the small cases.
+    # Under compute-sanitizer, which takes its time: one in so many of the small cases.
     every = int(os.environ.get("CONVEC_TEST_EVERY", "0"))
     number = {case.id: index for index, case in enumerate(cases.CASES[op])}
 
@@ -126,17 +120,6 @@ def test_values_on_gpu(op: str, precision: str) -> None:
 
 
 # ---- Models --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(
-    params=["emulated", pytest.param("gpu", marks=pytest.mark.skipif(bool(GPU_PROBLEM), reason=GPU_PROBLEM))],
-)
-def cuda(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param == "gpu":
-        yield
-        return
-    with emulation.emulated_cuda():
-        yield
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:

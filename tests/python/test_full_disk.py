@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,29 @@ def words() -> Word2Vec:
     return Word2Vec(SENTENCES, vector_size=64, min_count=1, epochs=1, workers=1)
 
 
+def fill_the_disk() -> None:
+    """From now on files hold no more than LIMIT bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@contextmanager
+def disk_fills_up() -> Iterator[None]:
+    """What runs within, and calls :func:`fill_the_disk`, must raise OSError. There is room again behind it."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 def on_a_full_disk(write: Callable[[], object]) -> None:
     """Calls ``write``, which must raise OSError, where files hold no more than LIMIT bytes."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, hard))
-        with pytest.raises(OSError):
-            write()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
+    with disk_fills_up():
+        fill_the_disk()
+        write()
 
 
 def check(path: Path, write: Callable[[], object]) -> None:
@@ -148,7 +161,7 @@ def test_word2vec_checkpoints(tmp_path: Path) -> None:
             self.first = self.first or path.read_bytes()
             if model.epochs_trained == 1:
                 self.kept = path.read_bytes()
-                resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+                fill_the_disk()
 
     on_a_full_disk(lambda: train(build()))
     assert list(tmp_path.iterdir()) == []
@@ -157,14 +170,8 @@ def test_word2vec_checkpoints(tmp_path: Path) -> None:
     path.unlink()
 
     fills = Fills()
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        with pytest.raises(OSError):
-            train(build(), hooks=[fills])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, handler)
+    with disk_fills_up():
+        train(build(), hooks=[fills])
     assert path.read_bytes() == fills.kept != fills.first
     assert list(tmp_path.iterdir()) == [path]
     resumed = Word2Vec.load(path)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,15 @@ import numpy as np
 import pytest
 from convec import _device
 from convec.models import KeyedVectors, Word2Vec
-from emulated_cuda import emulated_cuda
 
 _REASON = _device.cuda_problem()
 needs_gpu = pytest.mark.skipif(bool(_REASON), reason=f"needs a GPU: {_REASON}")
 
 
 @pytest.fixture
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    pytest.importorskip("convec._cuda_emulated")
+def emulated(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small searches run on the device, too."""
     monkeypatch.setattr(KeyedVectors, "device_threshold", 0)
-    with emulated_cuda():
-        yield
 
 
 def vectors_of(count: int, size: int, dtype: Any = np.float32) -> KeyedVectors:

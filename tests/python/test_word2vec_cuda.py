@@ -15,17 +15,9 @@ from convec import _core, _device
 from convec.models import Word2Vec
 from convec.models._word2vec_device import DeviceTrainer
 from convec.models.callbacks import CallbackAny2Vec
-from emulated_cuda import emulated_cuda
 
 _REASON = _device.cuda_problem()
 needs_gpu = pytest.mark.skipif(bool(_REASON), reason=f"needs a GPU: {_REASON}")
-
-
-@pytest.fixture
-def emulated() -> Iterator[None]:
-    pytest.importorskip("convec._cuda_emulated")
-    with emulated_cuda():
-        yield
 
 
 def sentences(count: int = 60, words: int = 25, seed: int = 3) -> list[list[str]]:

@@ -435,7 +435,8 @@ struct Network::Impl {
   }
 
   // A step of which this process has `batch`, or nothing where it is null, of `all` samples.
-  void train_in_parallel(Workspace& w, const Batch* batch, std::int64_t all, Accumulator& totals) {
+  void train_in_parallel(Workspace& w, const std::vector<Piece>& pieces, const Batch* batch, std::int64_t all,
+                         Accumulator& totals) {
     const std::int64_t sums = Accumulator::sum_count(objective.metric_count());
     Accumulator own(objective.metric_count());
     Pass pass;
@@ -448,7 +449,7 @@ struct Network::Impl {
     }
     own.write_sums(parameters.exchange_totals());
     parameters.write_statistics(sums, static_cast<float>(batch == nullptr ? 0 : batch->size) / static_cast<float>(all));
-    for (const Piece& piece : pieces()) {
+    for (const Piece& piece : pieces) {
       if (batch != nullptr) backward(w, pass, descent, piece.node);
       parallel.all_reduce(parameters.exchange() + piece.begin, piece.end - piece.begin);
     }
@@ -470,6 +471,7 @@ struct Network::Impl {
     const Part part = split(check_data(data, options), options.batch_size);
     check_rates(options, part.steps);
     parameters.begin_exchange(Accumulator::sum_count(objective.metric_count()));
+    const std::vector<Piece> sent = pieces();
     const Lease lease(*this, part.largest, true);
     Accumulator totals(objective.metric_count());
     Stopwatch since_progress;
@@ -479,9 +481,9 @@ struct Network::Impl {
       if (count > 0) {
         Batch batch = take(*lease, data, options.order, begin, count);
         batch.mean_over = all;
-        train_in_parallel(*lease, &batch, all, totals);
+        train_in_parallel(*lease, sent, &batch, all, totals);
       } else {
-        train_in_parallel(*lease, nullptr, all, totals);
+        train_in_parallel(*lease, sent, nullptr, all, totals);
       }
       if (!options.progress) continue;
       if (step + 1 == part.steps || since_progress.seconds() >= options.progress_interval) {

@@ -29,13 +29,12 @@ struct Word2VecReplica::Impl {
   float* row_before(std::int64_t index) const { return reinterpret_cast<float*>(before.row(index)); }
 
   void check(const std::int64_t* which, std::int64_t begin, std::int64_t end) const {
-    const auto within = [&](std::int64_t index) { return index >= 0 && index < rows; };
     if (begin < 0 || end < begin || (which == nullptr && end > rows))
       throw ValueError("rows [" + std::to_string(begin) + ", " + std::to_string(end) +
                        ") are asked for, but there are " + std::to_string(rows));
     if (which == nullptr) return;
     for (std::int64_t i = begin; i < end; ++i)
-      if (!within(which[i]))
+      if (which[i] < 0 || which[i] >= rows)
         throw ValueError("which[" + std::to_string(i) + "] is " + std::to_string(which[i]) + ", but there are " +
                          std::to_string(rows) + " rows");
   }

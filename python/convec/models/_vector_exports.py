@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convec import _core
-from convec._files import replacing
+from convec._files import replacing_all
 
 PathLike = str | os.PathLike[str]
 
@@ -42,16 +42,12 @@ def write_projector(folder: PathLike, vectors: NDArray[np.float32], columns: dic
                 raise ValueError(f"the {name} {value!r} holds a tab or a line break, which a .tsv file cannot express")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    with replacing(target / "metadata.tsv") as names, replacing(target / "vectors.tsv") as numbers:
+    with replacing_all(target / "metadata.tsv", target / "vectors.tsv") as (names, numbers):
         if len(labels) > 1:
             names.write(("\t".join(labels) + "\n").encode())
         for line in zip(*labels.values(), strict=True):
             names.write(("\t".join(line) + "\n").encode("utf-8", "surrogateescape"))
         _write_numbers(numbers, vectors)
-        # Both are complete before either takes the place of an old one.
-        for file in (names, numbers):
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _write_numbers(file: IO[bytes], vectors: NDArray[np.float32]) -> None:
