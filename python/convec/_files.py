@@ -7,6 +7,8 @@ import io
 import json
 import lzma
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,8 +94,8 @@ def json_object(text: str, what: str) -> dict[str, Any]:
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` when the block ends without an exception.
 
-    It is written under another name in the same folder, and reaches the disk before it is renamed. A symbolic link is
-    followed, and the permissions of a file that is replaced are kept.
+    It is written under another name in the same folder, and reaches the disk before it is renamed; so does the new name
+    before this returns. A symbolic link is followed, and the permissions of a file that is replaced are kept.
 
     Raises:
         OSError: it cannot be written; what was there is untouched.
@@ -115,6 +117,56 @@ def replacing_all(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes]]]:
             temporary = Path(file.name)
             temporary.chmod(mode)
             temporary.replace(target)
+        for folder in {target.parent for _, target, _ in files}:
+            _sync(folder)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` when the block ends without an exception.
+
+    It is filled under another name beside it, and all of it reaches the disk before it is renamed. Between two
+    renamings there is for a moment no folder of this name; whoever is killed then leaves the old one beside it, its
+    name with a point in front and ``.old`` behind. A symbolic link is followed.
+
+    Raises:
+        OSError: it cannot be written; what was there is untouched.
+    """
+    target = Path(os.path.realpath(folder))
+    name = f".{target.name[:100]}.{secrets.token_hex(6)}"
+    temporary, old = target.with_name(f"{name}.tmp"), target.with_name(f"{name}.old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for here, _, files in os.walk(temporary, topdown=False):
+            for file in files:
+                _sync(Path(here, file))
+            _sync(Path(here))
+        if target.exists():
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk. Raises OSError for a file that cannot be."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # not every file system can do it for a folder
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -255,3 +255,44 @@ def test_a_real_full_disk(tmp_path: Path, model: Sequential, words: Word2Vec) ->
             path.unlink()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_what_does_not_reach_the_disk_replaces_nothing(
+    tmp_path: Path, model: Sequential, words: Word2Vec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every writer of Python asks the disk before the old file goes, and then for its new name."""
+    writers: dict[str, Callable[[Path], Any]] = {
+        "m.npz": model.save_weights,
+        "m.bin": lambda path: words.wv.save_word2vec_format(path, binary=True),
+        "m.txt.gz": words.wv.save_word2vec_format,
+        "log": words.wv.save_tensorboard,
+        "folder": words.wv.save_sentence_transformers,
+    }
+    asked: list[str] = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        asked.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    for name, write in writers.items():
+        asked.clear()
+        write(tmp_path / name)
+        where = str(tmp_path / name if name == "log" else tmp_path)
+        assert asked[-1] == where
+        assert len(asked) > 1
+        assert where not in asked[:-1]
+
+    def fails(descriptor: int) -> None:
+        del descriptor
+        raise OSError(5, "Input/output error")
+
+    before = contents(tmp_path)
+    monkeypatch.setattr(os, "fsync", fails)
+    for name, write in writers.items():
+        with pytest.raises(OSError, match="Input/output"):
+            write(tmp_path / name)
+    with pytest.raises(OSError, match="Input/output"):
+        words.wv.save_word2vec_format(tmp_path / "m.txt.gz", append=True)
+    assert contents(tmp_path) == before

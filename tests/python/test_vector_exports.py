@@ -111,3 +111,5 @@ def test_sentence_transformers_computes_the_mean(tmp_path: Path) -> None:
     found = transformers.SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS)
     expected = np.stack([mean(kv, text.split()) for text in TEXTS])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    module = transformers.models.StaticEmbedding.load(str(tmp_path / "model" / "0_StaticEmbedding"))
+    np.testing.assert_array_equal(module.embedding.weight.detach().numpy()[:-1], kv.vectors)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convec import _core
-from convec._files import replacing_all
+from convec._files import replacing_all, replacing_folder
 
 PathLike = str | os.PathLike[str]
 
@@ -95,26 +93,12 @@ def write_sentence_transformers(
             raise FileExistsError(
                 f"{target} exists" + ("; pass overwrite=True to replace it" if known else " and holds something else")
             )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    name = f".{target.name}.{secrets.token_hex(6)}"
-    temporary, old = target.with_name(f"{name}.tmp"), target.with_name(f"{name}.old")
-    try:
-        _write_module(temporary / _MODULE, vectors, words, lowercase, punctuation)
+    with replacing_folder(target) as made:
+        _write_module(made / _MODULE, vectors, words, lowercase, punctuation)
         module = {"idx": 0, "name": "0", "path": _MODULE, "type": "sentence_transformers.models.StaticEmbedding"}
-        (temporary / "modules.json").write_text(json.dumps([module], indent=2), "utf-8")
+        (made / "modules.json").write_text(json.dumps([module], indent=2), "utf-8")
         settings: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
-        (temporary / "config_sentence_transformers.json").write_text(json.dumps(settings, indent=2), "utf-8")
-        if target.exists():
-            target.rename(old)
-        try:
-            temporary.rename(target)
-        except BaseException:
-            if old.exists():
-                old.rename(target)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        (made / "config_sentence_transformers.json").write_text(json.dumps(settings, indent=2), "utf-8")
 
 
 def _write_module(

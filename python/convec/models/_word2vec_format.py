@@ -7,7 +7,6 @@ import gzip
 import lzma
 import mmap
 import os
-import secrets
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +16,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from convec import _core
-from convec._files import open_lzma
+from convec import _core, _files
 
 # Bytes that are parsed at a time: many tasks for the threads, few enough that Ctrl-C is heard at once.
 _BLOCK = 1 << 25
@@ -38,12 +36,12 @@ class Word2VecContent(NamedTuple):
     """Vectors the header promises, duplicates included."""
 
 
-def open_binary(path: PathLike, mode: str = "rb") -> IO[bytes]:
-    """Opens a file, a compressed one (.gz, .bz2, .xz) as if it were not."""
-    if mode == "rb" and Path(path).suffix == ".xz":
-        return open_lzma(path)
+def open_binary(path: PathLike) -> IO[bytes]:
+    """Opens a file for reading, a compressed one (.gz, .bz2, .xz) as if it were not."""
+    if Path(path).suffix == ".xz":
+        return _files.open_lzma(path)
     opener = _COMPRESSED.get(Path(path).suffix)
-    return cast("IO[bytes]", open(path, mode) if opener is None else opener(path, mode))  # noqa: PTH123
+    return cast("IO[bytes]", open(path, "rb") if opener is None else opener(path, "rb"))  # noqa: PTH123
 
 
 def read_word2vec(
@@ -191,31 +189,37 @@ def write_word2vec(
 
 @contextmanager
 def replacing(target: PathLike, *, append: bool = False) -> Iterator[IO[bytes]]:
-    """A file object whose content becomes the file ``target`` when all went well.
+    """A file object whose content becomes the file ``target``, compressed as its name says, when all went well.
 
-    With ``append`` it is added to the end of the file, which is cut back to what it was when something fails.
+    With ``append`` it is added to the end of the file, which is cut back to what it was when something fails. What is
+    no file, such as a pipe, is written to.
     """
     path = Path(os.path.realpath(target))
     if append and path.exists():
         before = path.stat().st_size
         try:
-            with open_binary(path, "ab") as file:
-                yield file
+            with path.open("ab") as whole:
+                with _compressing(whole, path) as file:
+                    yield file
+                whole.flush()
+                os.fsync(whole.fileno())
         except BaseException:
             os.truncate(path, before)
             raise
-        return
-    if path.exists() and not path.is_file():  # a pipe or a device
-        with open_binary(path, "wb") as file:
+    elif path.exists() and not path.is_file():  # a pipe or a device
+        with path.open("wb") as pipe, _compressing(pipe, path) as file:
             yield file
-        return
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{path.suffix}")
-    try:
-        with open_binary(temporary, "xb") as file:
+    else:
+        with _files.replacing(path) as raw, _compressing(raw, path) as file:
             yield file
-        if path.exists():
-            temporary.chmod(path.stat().st_mode & 0o7777)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+
+
+@contextmanager
+def _compressing(raw: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    """A file object that writes to ``raw``, compressed as the name ``path`` says."""
+    opener = _COMPRESSED.get(path.suffix)
+    if opener is None:
+        yield raw
+        return
+    with opener(raw, "wb") as file:
+        yield file
