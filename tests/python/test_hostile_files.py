@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import convec
+import numpy as np
 import pytest
 from convec import _core, layers
 from convec._files import open_lzma
@@ -186,5 +187,14 @@ def test_hdf5_takes_no_memory_for_what_arrays_claim(tmp_path: Path, settings: di
         model.load_weights(path)
     with h5py.File(path, "a") as file:
         del file["layers/dense/vars/0"]
-        file["layers/dense/vars"].create_dataset("0", (4, 3), "f4", maxshape=(None, None), chunks=(2, 3))
+        values = np.ones((4, 3), np.float32)
+        file["layers/dense/vars"].create_dataset("0", data=values, maxshape=(None, None), chunks=(2, 3))
     model.load_weights(path)
+    # The list of chunks claims that one of them takes more than any has, which the library would take memory for.
+    data = bytearray(path.read_bytes())
+    node = data.index(b"TREE\x01")
+    assert struct.unpack_from("<I", data, node + 24)[0] == 24
+    struct.pack_into("<I", data, node + 24, 1 << 30)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="claims a chunk of 1073741824 bytes, but its chunks have 24"):
+        model.load_weights(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import itertools
 import json
 import math
 import mmap
@@ -149,13 +150,28 @@ class _Reader:
             raise ValueError(
                 f"{found.name} in {self._name} is compressed, which Keras' arrays are not: HDF5 would unpack any size"
             )
-        if found.chunks is not None:  # one is held at a time, as large as it claims to be
-            check_size(self._name, self._size, math.prod(found.chunks) * found.dtype.itemsize)
+        if found.chunks is not None and found.shape is not None:
+            self._check_chunks(found)
         if found.shape is None or found.dtype.kind not in "fiu":
             raise ValueError(
                 f"{found.name} in {self._name} is {found.dtype} of shape {found.shape}: no array of numbers"
             )
         return found
+
+    def _check_chunks(self, found: Any) -> None:
+        """Raises ValueError where an array's chunks claim more than they can hold: HDF5 would take memory for it."""
+        item = math.prod(found.chunks) * found.dtype.itemsize
+        counts = [-(-extent // step) for extent, step in zip(found.shape, found.chunks, strict=True)]
+        # At least one is held at a time, as large as it claims to be.
+        check_size(self._name, self._size, max(math.prod(counts), 1) * item)
+        for place in itertools.product(*map(range, counts)):
+            stored = found.id.get_chunk_info_by_coord(
+                tuple(number * step for number, step in zip(place, found.chunks, strict=True))
+            )
+            if stored.size > item:
+                raise ValueError(
+                    f"{found.name} in {self._name} claims a chunk of {stored.size} bytes, but its chunks have {item}"
+                )
 
     def weights(self, layers: Sequence[Layer], expected: Sequence[Shapes]) -> list[tuple[str, Any]]:
         """The arrays of all layers, by ``<layer>/<weight>``. ``expected``: names and shapes of each layer's weights."""
