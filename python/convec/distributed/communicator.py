@@ -196,7 +196,8 @@ def check_timeout(timeout: Any) -> float:
 
 
 _SPIN = 2e-3  # seconds: longer than the collectives of small models take
-_NAPS = (5e-5, 2e-3)  # seconds, the first and the longest
+_NAPS = (5e-5, 2e-3)  # seconds, the shortest and the longest
+_OVERSLEPT = 1 / 32  # of a wait, at most
 
 
 def wait_until(done: Callable[[], bool], deadline: float, idle: Callable[[], object] | None = None) -> bool:
@@ -213,7 +214,6 @@ def wait_until(done: Callable[[], bool], deadline: float, idle: Callable[[], obj
     if done():
         return True
     start = time.monotonic()
-    nap = _NAPS[0]
     while not done():
         now = time.monotonic()
         if now >= deadline:
@@ -223,6 +223,5 @@ def wait_until(done: Callable[[], bool], deadline: float, idle: Callable[[], obj
             continue
         if idle is not None:
             idle()
-        time.sleep(nap)
-        nap = min(nap * 1.2, _NAPS[1])
+        time.sleep(min(max((now - start) * _OVERSLEPT, _NAPS[0]), _NAPS[1]))
     return True
