@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
@@ -81,6 +82,8 @@ def check_training() -> None:
     print(f"words near 'monday': {', '.join(near)}")
     if "tuesday" not in near:
         sys.exit("the installed package does not learn words")
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and sys._is_gil_enabled():
+        sys.exit("convec turns a free-threaded interpreter's lock on")
 
 
 def main() -> None:

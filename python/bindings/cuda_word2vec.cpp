@@ -85,7 +85,7 @@ void register_cuda_word2vec(py::module_& module) {
       .def("__len__", [](const Word2VecIds& ids) { return static_cast<std::size_t>(ids.size()); });
   py::class_<Word2VecOnDevice>(module, "Word2VecTables", py::module_local(),
                                "The tables of a convec._core.Word2VecTrainer on a CUDA device.")
-      .def(py::init([](Word2Vec& model, int device, const std::string& tables, int concurrency,
+      .def(py::init([](SharedWord2Vec& model, int device, const std::string& tables, int concurrency,
                        std::int64_t resident_bytes, std::int64_t piece_tokens) {
              return std::make_unique<Word2VecOnDevice>(
                  model, options_of(device, tables, concurrency, resident_bytes, piece_tokens));
@@ -128,7 +128,7 @@ void register_cuda_word2vec(py::module_& module) {
           py::arg("progress_interval") = 0.1, "As Word2VecTrainer.train, on word numbers kept for several epochs.");
   module.def(
       "word2vec_memory_needed",
-      [](const Word2Vec& model, const std::string& tables) {
+      [](const SharedWord2Vec& model, const std::string& tables) {
         return Word2VecOnDevice::memory_needed(model, options_of(0, tables, 0, -1, 0));
       },
       py::arg("model"), py::kw_only(), py::arg("tables") = "float32",

@@ -33,7 +33,8 @@ void translate(std::exception_ptr error) {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, module) {
+// What the interpreter's lock would protect is protected by InUse, locks and atomic numbers.
+PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.doc() = "convec's compiled core. Use the modules of the package convec instead.";
   py::register_exception_translator(translate);
   convec::python::watch_for_exit();

@@ -21,8 +21,20 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
+#include "in_use.hpp"
 
 namespace convec::python {
+
+template <>
+struct SharedNames<WordCounter> {
+  static constexpr const char* noun = "the word counter";
+  static constexpr const char* how = "make one for each";
+};
+template <>
+struct SharedNames<CorpusEncoder> {
+  static constexpr const char* noun = "the corpus encoder";
+  static constexpr const char* how = "make one for each";
+};
 
 namespace {
 
@@ -85,12 +97,16 @@ class Encoder {
   std::string bytes_;
 };
 
-// The items of a sequence or an iterable that is no string, as a list or tuple. Throws DTypeError with message() for
-// anything else.
+// The items of a sequence or an iterable that is no string, as a list or tuple; a tuple where another thread could
+// change a list while its items are borrowed. Throws DTypeError with message() for anything else.
 template <typename Message>
 py::object fast_sequence(PyObject* object, Message&& message) {
   if (PyUnicode_Check(object) || PyBytes_Check(object) || PyByteArray_Check(object)) throw DTypeError(message());
+#ifdef Py_GIL_DISABLED
+  PyObject* sequence = PySequence_Tuple(object);
+#else
   PyObject* sequence = PySequence_Fast(object, "");
+#endif
   if (sequence == nullptr) {
     if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
     PyErr_Clear();
@@ -217,8 +233,8 @@ py::array_t<std::int32_t> tokens_of(const Corpus& corpus) {
   return array;
 }
 
-WordCounter make_counter(std::int64_t max_vocab_size, const py::object& prune_rule, bool keep_ids,
-                         std::int64_t memory_limit) {
+Shared<WordCounter> make_counter(std::int64_t max_vocab_size, const py::object& prune_rule, bool keep_ids,
+                                 std::int64_t memory_limit) {
   WordCounterOptions options;
   options.max_vocab_size = max_vocab_size;
   if (!prune_rule.is_none())
@@ -229,7 +245,7 @@ WordCounter make_counter(std::int64_t max_vocab_size, const py::object& prune_ru
     };
   options.keep_ids = keep_ids;
   options.memory_limit = memory_limit;
-  return WordCounter(std::move(options));
+  return Shared<WordCounter>(WordCounter(std::move(options)));
 }
 
 VocabularyOptions vocabulary_options(std::int64_t min_count, std::int64_t max_final_vocab, bool sorted) {
@@ -242,14 +258,16 @@ VocabularyOptions vocabulary_options(std::int64_t min_count, std::int64_t max_fi
 
 // The methods that counters and encoders share.
 template <typename Scanner, typename ScanFile, typename ScanList>
-void define_scanning(py::class_<Scanner>& type, const char* file_name, ScanFile scan_file, const char* list_name,
-                     ScanList scan_list) {
+void define_scanning(py::class_<Shared<Scanner>>& type, const char* file_name, ScanFile scan_file,
+                     const char* list_name, ScanList scan_list) {
   type.def(
           file_name,
-          [scan_file](Scanner& scanner, const std::filesystem::path& path, std::int64_t max_sentence_length,
-                      std::int64_t max_lines, bool lines, const py::object& progress, double progress_interval) {
+          [scan_file, file_name](Shared<Scanner>& scanner, const std::filesystem::path& path,
+                                 std::int64_t max_sentence_length, std::int64_t max_lines, bool lines,
+                                 const py::object& progress, double progress_interval) {
             const TextOptions options =
                 text_options(max_sentence_length, max_lines, lines, progress, progress_interval);
+            const Using use(scanner.in_use, true, file_name);
             const ReleaseGil release;
             (scanner.*scan_file)(path.string(), options);
           },
@@ -259,23 +277,28 @@ void define_scanning(py::class_<Scanner>& type, const char* file_name, ScanFile 
           "then.")
       .def(
           "feed",
-          [](Scanner& scanner, const py::buffer& text, std::int64_t max_sentence_length, std::int64_t max_lines,
+          [](Shared<Scanner>& scanner, const py::buffer& text, std::int64_t max_sentence_length, std::int64_t max_lines,
              bool lines, const py::object& progress, double progress_interval) {
             const TextOptions options =
                 text_options(max_sentence_length, max_lines, lines, progress, progress_interval);
             const py::buffer_info info = text.request();
             const std::string_view bytes = bytes_of(info);
+            const Using use(scanner.in_use, true, "feed");
             const ReleaseGil release;
             scanner.feed(bytes, options);
           },
           py::arg("text"), py::kw_only(), py::arg("max_sentence_length") = 10000, py::arg("max_lines") = -1,
           py::arg("lines") = true, py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
           "Takes a piece of a text that comes in pieces; end_text() ends it. Options of the first piece hold.")
-      .def("end_text", &Scanner::end_text, py::call_guard<ReleaseGil>(), "Ends the text that was fed.")
-      .def_property_readonly("text_complete", &Scanner::text_complete, "Whether max_lines have been fed.")
+      .def("end_text", changing("end_text", &Scanner::end_text), py::call_guard<ReleaseGil>(),
+           "Ends the text that was fed.")
+      .def_property_readonly("text_complete", changing("text_complete", &Scanner::text_complete),
+                             "Whether max_lines have been fed.")
       .def(
           list_name,
-          [scan_list](Scanner& scanner, const py::object& sentences, std::int64_t max_sentence_length) {
+          [scan_list, list_name](Shared<Scanner>& scanner, const py::object& sentences,
+                                 std::int64_t max_sentence_length) {
+            const Using use(scanner.in_use, true, list_name);
             for_lists(sentences, [&](const TokenList& list) { (scanner.*scan_list)(list, max_sentence_length); });
           },
           py::arg("sentences"), py::arg("max_sentence_length") = 10000,
@@ -319,58 +342,69 @@ void register_corpus(py::module_& module) {
       .def_property_readonly("sentences", &Corpus::sentences, "Sentences after cutting.")
       .def_property_readonly("spilled", &Corpus::spilled, "Whether the ids live in a temporary file.");
 
-  py::class_<WordCounter> counter(module, "WordCounter", "Counts words in files, pieces of text and lists of words.");
+  py::class_<Shared<WordCounter>> counter(module, "WordCounter",
+                                          "Counts words in files, pieces of text and lists of words.");
   counter.def(py::init(&make_counter), py::kw_only(), py::arg("max_vocab_size") = 0, py::arg("prune_rule") = py::none(),
               py::arg("keep_ids") = true, py::arg("memory_limit") = -1,
               "prune_rule(word, count, min_reduce) tells whether a word stays when max_vocab_size is exceeded.");
   define_scanning(counter, "count_file", &WordCounter::count_file, "count_sentences", &WordCounter::count);
-  counter.def("__len__", &WordCounter::size)
-      .def_property_readonly("raw_words", &WordCounter::raw_words, "Words counted.")
-      .def_property_readonly("sentences", &WordCounter::sentences, "Sentences ended.")
-      .def_property_readonly("min_reduce", &WordCounter::min_reduce, "1 plus the number of prunings.")
-      .def(
-          "words",
-          [](const WordCounter& words_of) {
-            const std::vector<std::string_view> words = words_of.words();
-            return list_of(words.size(), [&](std::size_t index) { return words[index]; });
-          },
-          "Every distinct word, by first appearance.")
-      .def(
-          "counts",
-          [](const WordCounter& counts_of) {
-            const std::vector<std::int64_t> counts = counts_of.counts();
-            return array_of(counts.data(), counts.size());
-          },
-          "Their counts, int64.")
-      .def(
-          "effective_min_count",
-          [](const WordCounter& counts_of, std::int64_t min_count, std::int64_t max_final_vocab) {
-            return counts_of.effective_min_count(vocabulary_options(min_count, max_final_vocab, true));
-          },
-          py::arg("min_count") = 5, py::arg("max_final_vocab") = 0, py::call_guard<ReleaseGil>(),
-          "The min_count that vocabulary() will use.")
-      .def(
-          "vocabulary",
-          [](const WordCounter& counts_of, std::int64_t min_count, std::int64_t max_final_vocab, bool sorted) {
-            return counts_of.vocabulary(vocabulary_options(min_count, max_final_vocab, sorted));
-          },
-          py::arg("min_count") = 5, py::arg("max_final_vocab") = 0, py::arg("sorted") = true,
-          py::call_guard<ReleaseGil>(), "The words that occur at least min_count times.")
-      .def_property_readonly("has_corpus", &WordCounter::has_corpus, "Whether corpus() is possible.")
-      .def(
-          "corpus",
-          [](WordCounter& kept, const Vocabulary& vocabulary, std::int64_t memory_limit,
-             const std::string& spill_directory) { return kept.corpus(vocabulary, {memory_limit, spill_directory}); },
-          py::arg("vocabulary"), py::kw_only(), py::arg("memory_limit") = -1, py::arg("spill_directory") = "",
-          py::call_guard<ReleaseGil>(), "What was counted as ids; the kept ids are used up by it.");
+  counter.def("__len__", changing("len", &WordCounter::size))
+      .def_property_readonly("raw_words", changing("raw_words", &WordCounter::raw_words), "Words counted.")
+      .def_property_readonly("sentences", changing("sentences", &WordCounter::sentences), "Sentences ended.")
+      .def_property_readonly("min_reduce", changing("min_reduce", &WordCounter::min_reduce),
+                             "1 plus the number of prunings.")
+      .def("words",
+           changing(
+               "words",
+               +[](const WordCounter& words_of) {
+                 const std::vector<std::string_view> words = words_of.words();
+                 return list_of(words.size(), [&](std::size_t index) { return words[index]; });
+               }),
+           "Every distinct word, by first appearance.")
+      .def("counts",
+           changing(
+               "counts",
+               +[](const WordCounter& counts_of) {
+                 const std::vector<std::int64_t> counts = counts_of.counts();
+                 return array_of(counts.data(), counts.size());
+               }),
+           "Their counts, int64.")
+      .def("effective_min_count",
+           changing(
+               "effective_min_count",
+               +[](const WordCounter& counts_of, std::int64_t min_count, std::int64_t max_final_vocab) {
+                 return counts_of.effective_min_count(vocabulary_options(min_count, max_final_vocab, true));
+               }),
+           py::arg("min_count") = 5, py::arg("max_final_vocab") = 0, py::call_guard<ReleaseGil>(),
+           "The min_count that vocabulary() will use.")
+      .def("vocabulary",
+           changing(
+               "vocabulary",
+               +[](const WordCounter& counts_of, std::int64_t min_count, std::int64_t max_final_vocab, bool sorted) {
+                 return counts_of.vocabulary(vocabulary_options(min_count, max_final_vocab, sorted));
+               }),
+           py::arg("min_count") = 5, py::arg("max_final_vocab") = 0, py::arg("sorted") = true,
+           py::call_guard<ReleaseGil>(), "The words that occur at least min_count times.")
+      .def_property_readonly("has_corpus", changing("has_corpus", &WordCounter::has_corpus),
+                             "Whether corpus() is possible.")
+      .def("corpus",
+           changing(
+               "corpus",
+               +[](WordCounter& kept, const Vocabulary& vocabulary, std::int64_t memory_limit,
+                   const std::string& spill_directory) {
+                 return kept.corpus(vocabulary, {memory_limit, spill_directory});
+               }),
+           py::arg("vocabulary"), py::kw_only(), py::arg("memory_limit") = -1, py::arg("spill_directory") = "",
+           py::call_guard<ReleaseGil>(), "What was counted as ids; the kept ids are used up by it.");
 
-  py::class_<CorpusEncoder> encoder(module, "CorpusEncoder", "Encodes files, pieces of text and lists of words.");
+  py::class_<Shared<CorpusEncoder>> encoder(module, "CorpusEncoder",
+                                            "Encodes files, pieces of text and lists of words.");
   encoder.def(py::init([](const Vocabulary& vocabulary, std::int64_t memory_limit, const std::string& spill_directory) {
-                return CorpusEncoder(vocabulary, {memory_limit, spill_directory});
+                return Shared<CorpusEncoder>(CorpusEncoder(vocabulary, {memory_limit, spill_directory}));
               }),
               py::arg("vocabulary"), py::kw_only(), py::arg("memory_limit") = -1, py::arg("spill_directory") = "");
   define_scanning(encoder, "add_file", &CorpusEncoder::add_file, "add_sentences", &CorpusEncoder::add);
-  encoder.def("finish", &CorpusEncoder::finish, py::call_guard<ReleaseGil>(),
+  encoder.def("finish", changing("finish", &CorpusEncoder::finish), py::call_guard<ReleaseGil>(),
               "The corpus so far; the encoder is empty then.");
 
   module.def(

@@ -20,10 +20,19 @@
 #include "device_array.hpp"
 #include "files.hpp"
 #include "gil.hpp"
+#include "in_use.hpp"
 
 namespace convec::python {
 
+template <>
+struct SharedNames<Network> {
+  static constexpr const char* noun = "the model";
+  static constexpr const char* how = "give each thread a copy of the model (copy.copy(model))";
+};
+
 namespace {
+
+using SharedNetwork = Shared<Network>;
 
 // Reads the keys of a configuration dictionary; a key nobody has read is an error.
 class Config {
@@ -397,9 +406,10 @@ std::vector<Layer> to_layers(const std::vector<py::dict>& configs) {
   return layers;
 }
 
-void save(const py::object& path, const Network& network, std::vector<std::string> layer_names, FileMetadata metadata,
-          bool optimizer_state) {
+void save(const py::object& path, const SharedNetwork& network, std::vector<std::string> layer_names,
+          FileMetadata metadata, bool optimizer_state) {
   const std::string file = to_path(path);
+  const Using use(network.in_use, false, "save");
   SaveNetworkOptions options;
   options.layer_names = std::move(layer_names);
   options.metadata = std::move(metadata);
@@ -442,108 +452,134 @@ void set_slots(Network& network, std::size_t index, const py::sequence& arrays) 
 }  // namespace
 
 void register_network(py::module_& module) {
-  py::class_<Network>(module, "Network", "A compiled Sequential network; see convec.models.Sequential.")
+  py::class_<SharedNetwork>(module, "Network", "A compiled Sequential network; see convec.models.Sequential.")
       .def(py::init([](const std::vector<py::dict>& configs, const py::sequence& input_shape, std::uint64_t seed) {
-             return Network(to_layers(configs), to_shape(input_shape, "input_shape"), seed);
+             return SharedNetwork(Network(to_layers(configs), to_shape(input_shape, "input_shape"), seed));
            }),
            py::arg("layers"), py::arg("input_shape"), py::arg("seed") = 0,
            "Compiles a list of layer dictionaries for an input shape (of one sample).")
-      .def_property_readonly("input_shape", [](const Network& network) { return to_tuple(network.input_shape()); })
-      .def_property_readonly("output_shape", [](const Network& network) { return to_tuple(network.output_shape()); })
+      .def_property_readonly("input_shape",
+                             [](const SharedNetwork& network) { return to_tuple(network.input_shape()); })
+      .def_property_readonly("output_shape",
+                             [](const SharedNetwork& network) { return to_tuple(network.output_shape()); })
       .def(
           "layer_output_shape",
-          [](const Network& network, std::size_t index) { return to_tuple(network.output_shape(index)); },
+          [](const SharedNetwork& network, std::size_t index) { return to_tuple(network.output_shape(index)); },
           py::arg("index"), "Shape of one sample after a layer.")
-      .def(
-          "parameters", [](const Network& network) { return to_list(network.parameters()); },
-          "A dictionary for each parameter: layer, name, shape, trainable.")
-      .def(
-          "get_parameter", [](const Network& network, std::size_t index) { return copy_of(network.parameter(index)); },
-          py::arg("index"), "A copy of a parameter.")
-      .def(
-          "set_parameter",
-          [](Network& network, std::size_t index, const py::object& value) {
-            const py::array array = as_array(value, "value");
-            network.set_parameter(index, view(array, "value"));
-          },
-          py::arg("index"), py::arg("value"), "Overwrites a parameter.")
-      .def("set_trainable", &Network::set_trainable, py::arg("layer"), py::arg("trainable"),
+      .def("parameters",
+           looking(
+               "parameters", +[](const Network& network) { return to_list(network.parameters()); }),
+           "A dictionary for each parameter: layer, name, shape, trainable.")
+      .def("get_parameter",
+           looking(
+               "get_parameter",
+               +[](const Network& network, std::size_t index) { return copy_of(network.parameter(index)); }),
+           py::arg("index"), "A copy of a parameter.")
+      .def("set_parameter",
+           changing(
+               "set_parameter",
+               +[](Network& network, std::size_t index, const py::object& value) {
+                 const py::array array = as_array(value, "value");
+                 network.set_parameter(index, view(array, "value"));
+               }),
+           py::arg("index"), py::arg("value"), "Overwrites a parameter.")
+      .def("set_trainable", changing("set_trainable", &Network::set_trainable), py::arg("layer"), py::arg("trainable"),
            "Freezes or releases a layer.")
-      .def(
-          "to",
-          [](Network& network, const char* type, int index) {
-            const ReleaseGil release;
-            network.to({std::strcmp(type, "cpu") == 0 ? DeviceType::cpu : DeviceType::cuda, index});
-          },
-          py::arg("type"), py::arg("index") = 0, "Moves to a device: 'cpu', or 'cuda' and its number.")
-      .def_property_readonly(
-          "device", [](const Network& network) { return to_string(network.device()); }, "The device's name.")
+      .def("to",
+           changing(
+               "to",
+               +[](Network& network, const char* type, int index) {
+                 const ReleaseGil release;
+                 network.to({std::strcmp(type, "cpu") == 0 ? DeviceType::cpu : DeviceType::cuda, index});
+               }),
+           py::arg("type"), py::arg("index") = 0, "Moves to a device: 'cpu', or 'cuda' and its number.")
+      .def_property_readonly("device",
+                             looking(
+                                 "device", +[](const Network& network) { return to_string(network.device()); }),
+                             "The device's name.")
       .def_property(
-          "matmul_precision", [](const Network& network) { return name_of(network.matmul_precision()); },
-          [](Network& network, const std::string& name) {
-            network.set_matmul_precision(parse_matmul_precision(name.c_str()));
-          },
+          "matmul_precision",
+          looking(
+              "matmul_precision", +[](const Network& network) { return name_of(network.matmul_precision()); }),
+          changing(
+              "matmul_precision",
+              +[](Network& network, const std::string& name) {
+                network.set_matmul_precision(parse_matmul_precision(name.c_str()));
+              }),
           "How exactly dense layers and convolutions multiply on a GPU.")
-      .def("initialize", &Network::initialize, py::arg("seed"), "Glorot-uniform kernels, zero biases.")
+      .def("initialize", changing("initialize", &Network::initialize), py::arg("seed"),
+           "Glorot-uniform kernels, zero biases.")
+      .def("compile",
+           changing(
+               "compile",
+               +[](Network& network, const py::dict& loss, const py::dict& optimizer,
+                   const std::vector<py::dict>& metrics) {
+                 std::vector<NetworkMetric> measures;
+                 measures.reserve(metrics.size());
+                 for (const py::dict& metric : metrics) measures.push_back(to_metric({metric, "a metric"}));
+                 network.compile(to_loss({loss, "loss"}), to_optimizer({optimizer, "optimizer"}), std::move(measures));
+               }),
+           py::arg("loss"), py::arg("optimizer"), py::arg("metrics"),
+           "Sets loss, optimizer and metrics from dictionaries; resets the optimizer's state.")
+      .def_property("learning_rate", looking("learning_rate", &Network::learning_rate),
+                    changing("learning_rate", &Network::set_learning_rate))
+      .def_property("iterations", looking("iterations", &Network::iterations),
+                    changing("iterations", &Network::set_iterations))
+      .def("get_optimizer_slots", looking("get_optimizer_slots", &slots_of), py::arg("index"),
+           "Copies of the optimizer's state of a parameter.")
+      .def("set_optimizer_slots", changing("set_optimizer_slots", &set_slots), py::arg("index"), py::arg("arrays"),
+           "Overwrites that state.")
+      .def_property_readonly("seed", looking("seed", &Network::seed))
+      .def("set_seed", changing("set_seed", &Network::set_seed), py::arg("seed"), "Seed of dropout.")
       .def(
-          "compile",
-          [](Network& network, const py::dict& loss, const py::dict& optimizer, const std::vector<py::dict>& metrics) {
-            std::vector<NetworkMetric> measures;
-            measures.reserve(metrics.size());
-            for (const py::dict& metric : metrics) measures.push_back(to_metric({metric, "a metric"}));
-            network.compile(to_loss({loss, "loss"}), to_optimizer({optimizer, "optimizer"}), std::move(measures));
-          },
-          py::arg("loss"), py::arg("optimizer"), py::arg("metrics"),
-          "Sets loss, optimizer and metrics from dictionaries; resets the optimizer's state.")
-      .def_property("learning_rate", &Network::learning_rate, &Network::set_learning_rate)
-      .def_property("iterations", &Network::iterations, &Network::set_iterations)
-      .def("get_optimizer_slots", &slots_of, py::arg("index"), "Copies of the optimizer's state of a parameter.")
-      .def("set_optimizer_slots", &set_slots, py::arg("index"), py::arg("arrays"), "Overwrites that state.")
-      .def_property_readonly("seed", &Network::seed)
-      .def("set_seed", &Network::set_seed, py::arg("seed"), "Seed of dropout.")
-      .def(
-          "set_data_parallel", &set_data_parallel, py::kw_only(), py::arg("rank") = 0, py::arg("ranks") = 1,
-          py::arg("all_reduce") = py::none(), py::arg("wait") = py::none(), py::arg("all_reduce_totals") = py::none(),
-          py::arg("bucket_bytes") = DataParallel().bucket_bytes, py::arg("sharded") = false,
-          py::arg("on_device") = false, py::arg("synchronize") = py::none(),
+          "set_data_parallel", changing("set_data_parallel", &set_data_parallel), py::kw_only(), py::arg("rank") = 0,
+          py::arg("ranks") = 1, py::arg("all_reduce") = py::none(), py::arg("wait") = py::none(),
+          py::arg("all_reduce_totals") = py::none(), py::arg("bucket_bytes") = DataParallel().bucket_bytes,
+          py::arg("sharded") = false, py::arg("on_device") = false, py::arg("synchronize") = py::none(),
           "Trains and evaluates together with other processes: all_reduce(array) begins to add up a float32 array over "
           "them, in place, wait() ends it, all_reduce_totals(array) adds up a float64 array at once. With on_device it "
           "is all_reduce(address, count) of the device's memory, behind what `stream` holds; wait() lets the stream "
           "wait, "
           "and synchronize() the host.")
       .def_property_readonly(
-          "stream", [](const Network& network) { return reinterpret_cast<std::uintptr_t>(network.stream()); },
+          "stream",
+          looking(
+              "stream", +[](const Network& network) { return reinterpret_cast<std::uintptr_t>(network.stream()); }),
           "Address of the CUDA stream on which training is launched; 0 on the CPU.")
-      .def(
-          "train_batch",
-          [](Network& network, const py::object& x, const py::object& y, const py::object& sample_weight) {
-            return on_batch(network, true, x, y, sample_weight);
-          },
-          py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), "One optimizer step.")
-      .def(
-          "test_batch",
-          [](Network& network, const py::object& x, const py::object& y, const py::object& sample_weight) {
-            return on_batch(network, false, x, y, sample_weight);
-          },
-          py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), "Loss and metrics of one batch.")
-      .def("train_epoch", &train_epoch, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(),
-           py::kw_only(), py::arg("batch_size"), py::arg("order") = py::none(), py::arg("samples") = py::none(),
-           py::arg("learning_rates") = py::none(), py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
-           "One pass of optimizer steps over the data.")
-      .def("evaluate", &evaluate, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), py::kw_only(),
-           py::arg("batch_size"), py::arg("order") = py::none(), py::arg("samples") = py::none(),
-           py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1, "Loss and metrics over the data.")
-      .def("predict", &predict, py::arg("x"), py::kw_only(), py::arg("batch_size"), py::arg("progress") = py::none(),
-           py::arg("progress_interval") = 0.1, "Predictions for every sample.")
-      .def(
-          "first_nonfinite_layer",
-          [](const Network& network, const py::object& x) {
-            const py::array array = as_array(x, "x");
-            const ConstTensorView inputs = view(array, "x");
-            const ReleaseGil release;
-            return network.first_nonfinite_layer(inputs);
-          },
-          py::arg("x"), "Index of the first layer with a NaN or infinity in its output, or -1.");
+      .def("train_batch",
+           changing(
+               "train_batch",
+               +[](Network& network, const py::object& x, const py::object& y, const py::object& sample_weight) {
+                 return on_batch(network, true, x, y, sample_weight);
+               }),
+           py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), "One optimizer step.")
+      .def("test_batch",
+           changing(
+               "test_batch",
+               +[](Network& network, const py::object& x, const py::object& y, const py::object& sample_weight) {
+                 return on_batch(network, false, x, y, sample_weight);
+               }),
+           py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), "Loss and metrics of one batch.")
+      .def("train_epoch", changing("train_epoch", &train_epoch), py::arg("x"), py::arg("y"),
+           py::arg("sample_weight") = py::none(), py::kw_only(), py::arg("batch_size"), py::arg("order") = py::none(),
+           py::arg("samples") = py::none(), py::arg("learning_rates") = py::none(), py::arg("progress") = py::none(),
+           py::arg("progress_interval") = 0.1, "One pass of optimizer steps over the data.")
+      .def("evaluate", looking("evaluate", &evaluate), py::arg("x"), py::arg("y"),
+           py::arg("sample_weight") = py::none(), py::kw_only(), py::arg("batch_size"), py::arg("order") = py::none(),
+           py::arg("samples") = py::none(), py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
+           "Loss and metrics over the data.")
+      .def("predict", looking("predict", &predict), py::arg("x"), py::kw_only(), py::arg("batch_size"),
+           py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1, "Predictions for every sample.")
+      .def("first_nonfinite_layer",
+           looking(
+               "first_nonfinite_layer",
+               +[](const Network& network, const py::object& x) {
+                 const py::array array = as_array(x, "x");
+                 const ConstTensorView inputs = view(array, "x");
+                 const ReleaseGil release;
+                 return network.first_nonfinite_layer(inputs);
+               }),
+           py::arg("x"), "Index of the first layer with a NaN or infinity in its output, or -1.");
 
   module.def(
       "network_parameters",
@@ -561,7 +597,7 @@ void register_network(py::module_& module) {
       [](const py::object& path) {
         const std::string file = to_path(path);
         const ReleaseGil release;
-        return load_network(file);
+        return SharedNetwork(load_network(file));
       },
       py::arg("path"), "The network of a file.");
 }

@@ -94,7 +94,9 @@ void save(const py::object& path, const py::dict& tensors, const FileMetadata& m
   const std::string file = to_path(path);
   std::vector<py::array> kept;
   std::vector<NamedTensor> named;
-  for (const auto& [key, value] : tensors) {
+  // A copy: to_tensor() may run Python's code, and other threads run, too.
+  const auto held = py::reinterpret_steal<py::dict>(PyDict_Copy(tensors.ptr()));
+  for (const auto& [key, value] : held) {
     if (!py::isinstance<py::str>(key))
       throw DTypeError("tensors has the key " + std::string(py::repr(key)) + ", but names must be str");
     named.push_back(to_tensor(key.cast<std::string>(), py::reinterpret_borrow<py::object>(value), kept));

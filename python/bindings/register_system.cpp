@@ -1,6 +1,11 @@
-// Version, processor and threads.
+// Version, processor, threads, and which threads use a model.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <convec/context.hpp>
 #include <convec/cpu_features.hpp>
@@ -8,8 +13,30 @@
 
 #include "bindings.hpp"
 #include "device_array.hpp"
+#include "in_use.hpp"
 
 namespace convec::python {
+
+namespace {
+
+// What `with` holds: a thread uses an object within it.
+class Use {
+ public:
+  Use(InUse& object, bool changes, std::string what) : object_(object), changes_(changes), what_(std::move(what)) {}
+  void enter() { object_.enter(changes_, what_); }
+  void leave() noexcept { object_.leave(changes_); }
+
+ private:
+  InUse& object_;
+  bool changes_;
+  std::string what_;
+};
+
+std::unique_ptr<Use> use(InUse& object, bool changes, std::string what) {
+  return std::make_unique<Use>(object, changes, std::move(what));
+}
+
+}  // namespace
 
 void register_system(pybind11::module_& module) {
   namespace py = pybind11;
@@ -51,6 +78,19 @@ Raises:
   module.def(
       "check_matmul_precision", [](const std::string& name) { return name_of(parse_matmul_precision(name.c_str())); },
       py::arg("precision"), "The name of a precision. Raises ValueError for another.");
+  py::class_<Use>(module, "Use", "A thread uses a model while it is within `with`.")
+      .def("__enter__", &Use::enter)
+      .def(
+          "__exit__", [](Use& self, const py::object&, const py::object&, const py::object&) { self.leave(); },
+          py::arg("type"), py::arg("value"), py::arg("traceback"));
+  py::class_<InUse>(module, "InUse", "Which threads use a model: several may look at it at once, or one may change it.")
+      .def(py::init([] { return InUse("the model", "give each thread a copy of the model (copy.deepcopy(model))"); }))
+      .def(
+          "looking", [](InUse& self, std::string what) { return use(self, false, std::move(what)); }, py::arg("what"),
+          py::keep_alive<0, 1>(), "To do `what` within `with`. Raises RuntimeError where another thread changes it.")
+      .def(
+          "changing", [](InUse& self, std::string what) { return use(self, true, std::move(what)); }, py::arg("what"),
+          py::keep_alive<0, 1>(), "To do `what` within `with`. Raises RuntimeError where another thread uses it.");
   module.def(
       "available_isas",
       [] {

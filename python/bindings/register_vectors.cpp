@@ -13,13 +13,21 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
+#include "in_use.hpp"
 #include "vector_arguments.hpp"
 
 namespace convec::python {
 
+template <>
+struct SharedNames<Word2VecReader> {
+  static constexpr const char* noun = "the reader";
+  static constexpr const char* how = "make one for each";
+};
+
 namespace {
 
 using std::int64_t;
+using SharedReader = Shared<Word2VecReader>;
 
 py::array norms(const py::object& vectors) {
   const py::array array = as_array(vectors, "vectors");
@@ -271,20 +279,21 @@ void register_vectors(py::module_& module) {
              "Indices of the keys that look most like another.");
   module.def("decode_strings", &decode_strings, py::arg("text"), py::arg("ends"),
              "Strings out of their UTF-8 one after the other, and where each ends.");
-  py::class_<Word2VecReader>(module, "Word2VecReader", "Reads the word2vec formats block by block.")
+  py::class_<SharedReader>(module, "Word2VecReader", "Reads the word2vec formats block by block.")
       .def(py::init([](bool binary, bool no_header, int64_t limit, bool float64, int64_t size, bool pieces) {
-             return std::make_unique<Word2VecReader>(Word2VecFormat{binary, no_header, limit, float64, pieces}, size);
+             return std::make_unique<SharedReader>(std::in_place,
+                                                   Word2VecFormat{binary, no_header, limit, float64, pieces}, size);
            }),
            py::kw_only(), py::arg("binary"), py::arg("no_header"), py::arg("limit"), py::arg("float64"),
            py::arg("size"), py::arg("pieces") = false, "pieces: only what the last call of read found is held.")
-      .def("read", &read_block, py::arg("block"), py::arg("begin"), py::arg("end"), py::arg("last"),
+      .def("read", changing("read", &read_block), py::arg("block"), py::arg("begin"), py::arg("end"), py::arg("last"),
            "Reads from bytes [begin, end) of a block what is whole; the number of bytes consumed.")
-      .def_property_readonly("done", &Word2VecReader::done)
-      .def_property_readonly("promised", &Word2VecReader::promised)
-      .def_property_readonly("rows", &Word2VecReader::rows)
-      .def_property_readonly("dim", &Word2VecReader::dim)
-      .def("words", &words_of, py::arg("encoding"), py::arg("errors"), "The words read.")
-      .def("take_vectors", &vectors_of, py::arg("float64"),
+      .def_property_readonly("done", looking("done", &Word2VecReader::done))
+      .def_property_readonly("promised", looking("promised", &Word2VecReader::promised))
+      .def_property_readonly("rows", looking("rows", &Word2VecReader::rows))
+      .def_property_readonly("dim", looking("dim", &Word2VecReader::dim))
+      .def("words", looking("words", &words_of), py::arg("encoding"), py::arg("errors"), "The words read.")
+      .def("take_vectors", changing("take_vectors", &vectors_of), py::arg("float64"),
            "The vectors read; once, or in pieces once after each call of read.");
   module.def("write_word2vec", &write, py::arg("vectors"), py::arg("words"), py::arg("order"), py::arg("sink"),
              py::kw_only(), py::arg("binary"), py::arg("header"), py::arg("total"), py::arg("prefix"),

@@ -15,9 +15,16 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
+#include "in_use.hpp"
 #include "word2vec_training.hpp"
 
 namespace convec::python {
+
+template <>
+struct SharedNames<Word2VecReplica> {
+  static constexpr const char* noun = "the replica";
+  static constexpr const char* how = "make one for each";
+};
 
 namespace {
 
@@ -91,7 +98,8 @@ py::dict train(Word2Vec& model, py::handle token_array, std::int64_t position, s
   });
 }
 
-Word2VecReplica make_replica(const Word2Vec& model, const std::string& name) {
+Shared<Word2VecReplica> make_replica(const SharedWord2Vec& model, const std::string& name) {
+  const Using use(model.in_use, false, "Word2VecReplica");
   std::shared_ptr<void> memory;
   if (name == "vectors") {
     memory = model.vectors();
@@ -103,7 +111,8 @@ Word2VecReplica make_replica(const Word2Vec& model, const std::string& name) {
     throw ValueError("name is '" + name + "', but must be 'vectors', 'syn1neg' or 'syn1'");
   }
   const ReleaseGil release;
-  return {std::move(memory), model.options().precision, model.vocabulary_size(), model.row_stride()};
+  return Shared<Word2VecReplica>(
+      {std::move(memory), model.options().precision, model.vocabulary_size(), model.row_stride()});
 }
 
 // Rows [begin, end) of an order, or of the table.
@@ -157,7 +166,7 @@ void apply_changes(Word2VecReplica& replica, const py::object& order, std::int64
 }  // namespace
 
 void register_word2vec(py::module_& module) {
-  py::class_<Word2Vec>(module, "Word2VecTrainer", "The tables of a Word2Vec model; see convec.models.Word2Vec.")
+  py::class_<SharedWord2Vec>(module, "Word2VecTrainer", "The tables of a Word2Vec model; see convec.models.Word2Vec.")
       .def(py::init([](const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts,
                        std::int64_t vector_size, bool sg, bool hs, int negative, int window, bool shrink_windows,
                        bool cbow_mean, std::uint64_t seed, double sample, double ns_exponent,
@@ -172,17 +181,20 @@ void register_word2vec(py::module_& module) {
              options.cbow_mean = cbow_mean;
              options.seed = seed;
              options.precision = parse_precision(precision);
-             return Word2Vec(options, to_counts(counts), sample, ns_exponent);
+             return SharedWord2Vec(Word2Vec(options, to_counts(counts), sample, ns_exponent));
            }),
            py::arg("counts"), py::kw_only(), py::arg("vector_size"), py::arg("sg"), py::arg("hs"), py::arg("negative"),
            py::arg("window"), py::arg("shrink_windows"), py::arg("cbow_mean"), py::arg("seed"), py::arg("sample"),
            py::arg("ns_exponent"), py::arg("precision") = "float32",
            "Allocates and initialises tables for words of the given counts.")
-      .def("initialize", &Word2Vec::initialize, py::arg("seed"), "Random vectors, zero output tables.")
+      .def("initialize", changing("initialize", &Word2Vec::initialize), py::arg("seed"),
+           "Random vectors, zero output tables.")
       .def(
           "set_vocabulary",
-          [](Word2Vec& model, const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts,
-             double sample, double ns_exponent) { model.set_vocabulary(to_counts(counts), sample, ns_exponent); },
+          changing(
+              "set_vocabulary",
+              +[](Word2Vec& model, const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts,
+                  double sample, double ns_exponent) { model.set_vocabulary(to_counts(counts), sample, ns_exponent); }),
           py::arg("counts"), py::kw_only(), py::arg("sample"), py::arg("ns_exponent"),
           "Another vocabulary: rows below both sizes are kept, further ones initialised. Arrays of the tables taken "
           "before show the old ones.")
@@ -191,66 +203,76 @@ void register_word2vec(py::module_& module) {
           "Pieces of an epoch that begin with the first sentence at or after a multiple of so many tokens give the "
           "result "
           "of an epoch in one call.")
-      .def_property_readonly(
-          "vectors", [](const Word2Vec& model) { return table(model.vectors(), model); },
-          "The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.")
-      .def_property_readonly(
-          "syn1neg", [](const Word2Vec& model) { return table(model.syn1neg(), model); },
-          "Output vectors of negative sampling, or None.")
-      .def_property_readonly(
-          "syn1", [](const Word2Vec& model) { return table(model.syn1(), model); },
-          "Vectors of the Huffman tree's inner nodes, or None.")
+      .def_property_readonly("vectors",
+                             looking(
+                                 "vectors", +[](const Word2Vec& model) { return table(model.vectors(), model); }),
+                             "The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.")
+      .def_property_readonly("syn1neg",
+                             looking(
+                                 "syn1neg", +[](const Word2Vec& model) { return table(model.syn1neg(), model); }),
+                             "Output vectors of negative sampling, or None.")
+      .def_property_readonly("syn1",
+                             looking(
+                                 "syn1", +[](const Word2Vec& model) { return table(model.syn1(), model); }),
+                             "Vectors of the Huffman tree's inner nodes, or None.")
       .def_property_readonly(
           "sample_int",
-          [](const Word2Vec& model) {
-            const std::vector<std::uint32_t>& thresholds = model.sample_thresholds();
-            return py::array_t<std::uint32_t>(static_cast<py::ssize_t>(thresholds.size()), thresholds.data());
-          },
+          looking(
+              "sample_int",
+              +[](const Word2Vec& model) {
+                const std::vector<std::uint32_t>& thresholds = model.sample_thresholds();
+                return py::array_t<std::uint32_t>(static_cast<py::ssize_t>(thresholds.size()), thresholds.data());
+              }),
           "Probability that an occurrence of each word survives sub-sampling, in units of 2^-32; empty where nothing "
           "is "
           "sub-sampled.")
-      .def(
-          "huffman_path",
-          [](const Word2Vec& model, std::int64_t word) {
-            std::vector<std::int32_t> points;
-            std::vector<std::uint8_t> codes;
-            model.huffman_path(word, points, codes);
-            return py::make_tuple(py::array_t<std::int32_t>(static_cast<py::ssize_t>(points.size()), points.data()),
-                                  py::array_t<std::uint8_t>(static_cast<py::ssize_t>(codes.size()), codes.data()));
-          },
-          py::arg("word"), "Inner nodes from the root down, and the branch taken at each.")
-      .def("train", &train, py::arg("tokens"), py::kw_only(), py::arg("position") = 0, py::arg("epoch") = 0,
-           py::arg("words_done") = 0, py::arg("words_total") = 0, py::arg("alpha") = 0.025F,
+      .def("huffman_path",
+           looking(
+               "huffman_path",
+               +[](const Word2Vec& model, std::int64_t word) {
+                 std::vector<std::int32_t> points;
+                 std::vector<std::uint8_t> codes;
+                 model.huffman_path(word, points, codes);
+                 return py::make_tuple(
+                     py::array_t<std::int32_t>(static_cast<py::ssize_t>(points.size()), points.data()),
+                     py::array_t<std::uint8_t>(static_cast<py::ssize_t>(codes.size()), codes.data()));
+               }),
+           py::arg("word"), "Inner nodes from the root down, and the branch taken at each.")
+      .def("train", changing("train", &train), py::arg("tokens"), py::kw_only(), py::arg("position") = 0,
+           py::arg("epoch") = 0, py::arg("words_done") = 0, py::arg("words_total") = 0, py::arg("alpha") = 0.025F,
            py::arg("min_alpha") = 0.0001F, py::arg("workers") = 3, py::arg("compute_loss") = false,
            py::arg("deterministic") = false, py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
            "Trains on word numbers (int32, each sentence followed by -1); returns {'trained_words': ..., 'loss': ...}. "
            "progress(words done, alpha) is called now and then; what it raises stops training.")
-      .def(
-          "score",
-          [](const Word2Vec& model, py::handle token_array) {
-            const Tokens tokens = to_tokens(token_array);
-            std::vector<double> scores;
-            {
-              const ReleaseGil release;
-              scores = model.score(tokens.data, tokens.size);
-            }
-            return py::array_t<double>(static_cast<py::ssize_t>(scores.size()), scores.data());
-          },
-          py::arg("tokens"), "Log probability of each sentence; hierarchical softmax only.");
-  py::class_<Word2VecReplica>(module, "Word2VecReplica",
-                              "A table of a trainer of which other processes have copies: its rows as they were when "
-                              "all were last the same.")
+      .def("score",
+           looking(
+               "score",
+               +[](const Word2Vec& model, py::handle token_array) {
+                 const Tokens tokens = to_tokens(token_array);
+                 std::vector<double> scores;
+                 {
+                   const ReleaseGil release;
+                   scores = model.score(tokens.data, tokens.size);
+                 }
+                 return py::array_t<double>(static_cast<py::ssize_t>(scores.size()), scores.data());
+               }),
+           py::arg("tokens"), "Log probability of each sentence; hierarchical softmax only.");
+  py::class_<Shared<Word2VecReplica>>(
+      module, "Word2VecReplica",
+      "A table of a trainer of which other processes have copies: its rows as they were when "
+      "all were last the same.")
       .def(py::init(&make_replica), py::arg("trainer"), py::arg("name"),
            "Remembers the rows of 'vectors', 'syn1neg' or 'syn1' as they are.")
-      .def("__len__", [](const Word2VecReplica& replica) { return static_cast<std::size_t>(replica.rows()); })
-      .def_property_readonly("row_stride", &Word2VecReplica::row_stride, "Numbers of a row, padding included.")
-      .def("changes", &changes_of, py::arg("order"), py::arg("begin"), py::arg("end"), py::kw_only(), py::arg("out"),
-           py::arg("squares"),
+      .def("__len__", [](const Shared<Word2VecReplica>& replica) { return static_cast<std::size_t>(replica.rows()); })
+      .def_property_readonly("row_stride", looking("row_stride", &Word2VecReplica::row_stride),
+                             "Numbers of a row, padding included.")
+      .def("changes", looking("changes", &changes_of), py::arg("order"), py::arg("begin"), py::arg("end"),
+           py::kw_only(), py::arg("out"), py::arg("squares"),
            "Writes by how much the rows order[begin:end] (None: these numbers themselves) have changed to out, float32 "
            "(end - begin, row_stride), and the sums of its squares to squares, float32 (end - begin).")
       .def(
-          "apply", &apply_changes, py::arg("order"), py::arg("begin"), py::arg("end"), py::arg("changes"),
-          py::arg("squares"), py::arg("factors"), py::arg("processes"),
+          "apply", changing("apply", &apply_changes), py::arg("order"), py::arg("begin"), py::arg("end"),
+          py::arg("changes"), py::arg("squares"), py::arg("factors"), py::arg("processes"),
           "Sets the same rows to what they were plus changes, and remembers them so. changes and squares are sums over "
           "the processes; factors (end - begin) scale changes that are alike, and less the less they are.");
 }

@@ -9,8 +9,16 @@
 #include <convec/word2vec.hpp>
 
 #include "gil.hpp"
+#include "in_use.hpp"
 
 namespace convec::python {
+
+template <>
+struct SharedNames<Word2Vec> {
+  static constexpr const char* noun = "the model";
+  static constexpr const char* how = "give each thread a copy of the model (copy.deepcopy(model))";
+};
+using SharedWord2Vec = Shared<Word2Vec>;
 
 // Calls run(training) without the interpreter's lock, and returns {'trained_words': ..., 'loss': ...}. progress(words
 // done, alpha), where it is not None, is called now and then; what it raises, and Ctrl-C, stop training.

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import Counter
 
 __all__ = ["clear_session", "epsilon", "floatx", "image_data_format", "set_floatx", "set_image_data_format"]
 
 _names: Counter[str] = Counter()
+_naming = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _naming
+    _naming = threading.Lock()  # the one there was may be held by a thread that does not exist here
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def image_data_format() -> str:
@@ -54,6 +65,7 @@ def clear_session() -> None:
 
 def next_name(prefix: str) -> str:
     """``prefix``, then ``prefix_1``, ``prefix_2``, ... as Keras names layers."""
-    number = _names[prefix]
-    _names[prefix] += 1
+    with _naming:
+        number = _names[prefix]
+        _names[prefix] += 1
     return prefix if number == 0 else f"{prefix}_{number}"

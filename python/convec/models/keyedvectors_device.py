@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convec import _device
+from convec.models import _sharing
 from convec.models._callers import stack_level
 from convec.models.keyedvectors_table import KeyTable, PathLike
 
@@ -17,6 +18,10 @@ _Found = TypeVar("_Found")
 
 # Rows that are converted at a time where the vectors are not float32.
 _CONVERTED_ROWS = 1 << 16
+
+
+# Attributes that files and other processes know nothing of.
+_NOT_KEPT = frozenset({"_where", "_copy", *_sharing.OWN})
 
 
 class _Copy:
@@ -69,8 +74,8 @@ class DeviceTable(KeyTable):
         self._copy = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the device, of which files and other processes know nothing."""
-        return {name: value for name, value in vars(self).items() if name not in ("_where", "_copy")}
+        """Everything but the device, and who uses the vectors: files and other processes know nothing of them."""
+        return {name: value for name, value in vars(self).items() if name not in _NOT_KEPT}
 
     def forget_device(self) -> None:
         """Gives back the device's memory. The next large search takes it again."""
@@ -96,10 +101,11 @@ class DeviceTable(KeyTable):
             return None
         norms = self._norms()
         try:
-            if self._copy is None or self._copy.norms is not norms:
-                self._copy = None  # gives its memory back first
-                self._copy = _Copy(norms, self._copied())
-            table = self._copy.table
+            with self._filling:
+                if self._copy is None or self._copy.norms is not norms:
+                    self._copy = None  # gives its memory back first
+                    self._copy = _Copy(norms, self._copied())
+                table = self._copy.table
             return None if table is None else find(table)
         except RuntimeError as error:
             if "out of memory" not in str(error):

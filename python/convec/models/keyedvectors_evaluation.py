@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convec import _core
+from convec.models._sharing import reads
 from convec.models._word2vec_format import open_binary
 from convec.models.keyedvectors_similarities import Similarities
 from convec.models.keyedvectors_table import PathLike, unit
@@ -38,6 +39,7 @@ class Evaluation(Similarities):
             vocabulary.setdefault(key.upper() if case_insensitive and isinstance(key, str) else key, index)
         return vocabulary
 
+    @reads
     def evaluate_word_pairs(
         self,
         pairs: PathLike,
@@ -119,6 +121,7 @@ class Evaluation(Similarities):
         logger.info("Spearman rank-order correlation coefficient against %s: %.4f", pairs, spearman[0])
         logger.info("Pairs with unknown words ratio: %.1f%%", oov)
 
+    @reads
     def evaluate_word_analogies(
         self,
         analogies: PathLike,

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from convec import _core
 from convec._files import json_object
+from convec.models._sharing import reads, writes
 from convec.models._vector_exports import write_projector, write_sentence_transformers
 from convec.models._word2vec_format import iterate_word2vec, open_binary, read_word2vec, replacing, write_word2vec
 from convec.models.keyedvectors_table import KeyTable, PathLike
@@ -67,6 +68,7 @@ class VectorFiles(KeyTable):
 
     # ------------------------------------------------------------------ files
 
+    @reads
     def save(
         self,
         fname_or_handle: PathLike | IO[bytes],
@@ -200,6 +202,7 @@ class VectorFiles(KeyTable):
             result.vectors_lockf = tensors["vectors_lockf"]
         return result
 
+    @reads
     def save_word2vec_format(
         self,
         fname: PathLike,
@@ -334,6 +337,7 @@ class VectorFiles(KeyTable):
         )
         return result
 
+    @reads
     def save_tensorboard(self, folder: PathLike, attributes: Iterable[str] = ("count",)) -> None:
         """Writes ``vectors.tsv`` and ``metadata.tsv`` for TensorBoard's projector and https://projector.tensorflow.org.
 
@@ -352,6 +356,7 @@ class VectorFiles(KeyTable):
         columns.update((name, self.expandos[name].tolist()) for name in attributes if name in self.expandos)
         write_projector(folder, self._vectors.astype(np.float32, copy=False), columns)
 
+    @reads
     def save_sentence_transformers(
         self, folder: PathLike, *, lowercase: bool = False, punctuation: bool = False, overwrite: bool = True
     ) -> None:
@@ -421,17 +426,21 @@ class VectorFiles(KeyTable):
             known = {self.key_to_index[word]: row for row, word in enumerate(words) if word in self.key_to_index}
             found.update(zip(known, vectors[list(known.values())], strict=True))
         if found:
-            rows = list(found)
-            locks = vars(self).get("vectors_lockf")
-            if locks is None or len(locks) != len(self):
-                self.vectors_lockf = np.ones(len(self), np.float32) * (1 if locks is None else locks[:1])
-            self._make_writable()
-            self._vectors[rows] = np.stack(list(found.values()))
-            self.vectors_lockf[rows] = lockf
+            self._take_over(found, lockf)
         self.add_lifecycle_event(
             "intersect_word2vec_format",
             msg=f"merged {len(found)} vectors into {self._vectors.shape} matrix from {fname}",
         )
+
+    @writes
+    def _take_over(self, found: Mapping[int, NDArray[np.float32]], lockf: float) -> None:
+        rows = list(found)
+        locks = vars(self).get("vectors_lockf")
+        if locks is None or len(locks) != len(self):
+            self.vectors_lockf = np.ones(len(self), np.float32) * (1 if locks is None else locks[:1])
+        self._make_writable()
+        self._vectors[rows] = np.stack(list(found.values()))
+        self.vectors_lockf[rows] = lockf
 
 
 def _kind_of(key: Any) -> int:

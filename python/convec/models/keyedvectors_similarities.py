@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from convec import _core
 from convec.models._callers import stack_level
+from convec.models._sharing import reads
 from convec.models.keyedvectors_device import DeviceTable
 from convec.models.keyedvectors_table import KEY_TYPES, Key, Vector, as_list, deprecated, unit
 
@@ -158,16 +159,18 @@ class Similarities(DeviceTable):
         """
         if topn is not None and topn < 1:
             return []
-        keys, weights = self._terms(positive, negative)
-        mean = self.get_mean_vector(keys, weights, pre_normalize=True, post_normalize=True, ignore_missing=False)
-        if indexer is not None and topn is not None:
-            return indexer.most_similar(mean, topn)
-        begin, end = self._clip(clip_start, clip_end, restrict_vocab)
-        if topn is None:
-            return self._cosines(mean, begin, end)
-        rows, values = self._nearest(mean[np.newaxis], int(topn), begin, end, [self._rows_of(keys)])
-        return self._pairs(rows[0], values[0])
+        with self.reading():
+            keys, weights = self._terms(positive, negative)
+            mean = self.get_mean_vector(keys, weights, pre_normalize=True, post_normalize=True, ignore_missing=False)
+            if indexer is None or topn is None:
+                begin, end = self._clip(clip_start, clip_end, restrict_vocab)
+                if topn is None:
+                    return self._cosines(mean, begin, end)
+                rows, values = self._nearest(mean[np.newaxis], int(topn), begin, end, [self._rows_of(keys)])
+                return self._pairs(rows[0], values[0])
+        return indexer.most_similar(mean, topn)
 
+    @reads
     def most_similar_cosmul(
         self, positive: Any = None, negative: Any = None, topn: int | None = 10, restrict_vocab: int | None = None
     ) -> Any:
@@ -236,6 +239,7 @@ class Similarities(DeviceTable):
         """The one of several keys that is most similar to another."""
         return keys_list[int(np.argmax([self.similarity(key1, key) for key in keys_list]))]
 
+    @reads
     def closer_than(self, key1: Key, key2: Key) -> list[Any]:
         """All keys that are nearer to key1 than key2 is, in the order of the rows.
 
@@ -244,6 +248,7 @@ class Similarities(DeviceTable):
         """
         return [self.index_to_key[index] for index in self._nearer(key1, key2).tolist()]
 
+    @reads
     def _nearer(self, key1: Key, key2: Key) -> NDArray[np.intp]:
         distances = self.distances(key1)
         nearer: NDArray[np.intp] = np.flatnonzero(distances < distances[self.get_index(key2)])
@@ -275,6 +280,7 @@ class Similarities(DeviceTable):
         """1 - :meth:`similarity`."""
         return 1 - self.similarity(w1, w2)
 
+    @reads
     def distances(self, word_or_vector: Key | Vector, other_words: Iterable[Key] = ()) -> NDArray[Any]:
         """1 - cosine similarity of a key or vector and all keys, or some.
 
@@ -353,6 +359,7 @@ class Similarities(DeviceTable):
         """
         return self.rank_by_centrality(words)[-1][1]
 
+    @reads
     def wmdistance(self, document1: Sequence[Key], document2: Sequence[Key], norm: bool = True) -> float:
         """Word Mover's Distance of two lists of keys (Kusner et al., "From Word Embeddings To Document Distances").
 

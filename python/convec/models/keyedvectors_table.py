@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convec import _core
+from convec.models._callers import stack_level
+from convec.models._sharing import Shared, reads, writes
 
 if TYPE_CHECKING:
     from convec.models.keyedvectors import KeyedVectors
@@ -78,7 +80,7 @@ def unit(vectors: Vector) -> Vector:
     return np.asarray(vectors / np.where(norms == 0, 1, norms))
 
 
-class KeyTable:
+class KeyTable(Shared):
     """The vectors of :class:`convec.models.KeyedVectors`, which describes the arguments and the attributes."""
 
     def __init__(
@@ -119,8 +121,9 @@ class KeyTable:
         size = vectors.shape[1] * vectors.itemsize
         if (elements_apart != vectors.itemsize and vectors.shape[1] > 1) or (rows_apart < size and len(vectors) > 1):
             vectors = np.ascontiguousarray(vectors)
-        self._vectors = vectors
-        self.norms = None
+        with self.writing():
+            self._vectors = vectors
+            self.norms = None
 
     def __len__(self) -> int:
         return len(self.index_to_key)
@@ -129,7 +132,8 @@ class KeyTable:
         """The vector of a key (read-only), or the (count, vector_size) vectors of several (a copy)."""
         if isinstance(key_or_keys, KEY_TYPES):
             return self.get_vector(key_or_keys)
-        return self._vectors[[self.get_index(key) for key in key_or_keys]]
+        with self.reading():
+            return self._vectors[[self.get_index(key) for key in key_or_keys]]
 
     def __setitem__(self, keys: Key | list[Key], weights: Any) -> None:
         """Adds keys and their vectors; vectors of keys that are present are replaced."""
@@ -173,19 +177,31 @@ class KeyTable:
         Raises:
             KeyError: the key is absent.
         """
-        index = self.get_index(key)
-        vector: Vector = self._vectors[index]
         if norm:
-            length = self._norms()[index]
-            vector = vector / (length if length != 0 else length.dtype.type(1))
+            vector = self._unit_vector(key)
+        else:
+            # Without a lock, which would cost more than all the rest: nobody has written since the version was read.
+            version = self._version
+            index, vectors = self.get_index(key), self._vectors
+            if version % 2 or version != self._version:
+                with self.reading():
+                    index, vectors = self.get_index(key), self._vectors
+            vector = vectors[index]
         vector.setflags(write=False)
         return vector
+
+    @reads
+    def _unit_vector(self, key: Key) -> Vector:
+        index = self.get_index(key)
+        length = self._norms()[index]
+        return np.asarray(self._vectors[index] / (length if length != 0 else length.dtype.type(1)))
 
     def word_vec(self, *args: Any, **kwargs: Any) -> Vector:
         """Deprecated name of :meth:`get_vector`."""
         deprecated("word_vec", "get_vector")
         return self.get_vector(*args, **kwargs)
 
+    @reads
     def get_mean_vector(
         self,
         keys: Any,
@@ -250,19 +266,23 @@ class KeyTable:
         self.fill_norms()
         return cast("NDArray[Any]", self.norms)
 
+    @reads
     def fill_norms(self, force: bool = False) -> None:
         """Computes :attr:`norms` where they are not there yet, or again with ``force`` after vectors were changed."""
-        if self.norms is None or force or len(self.norms) != len(self._vectors):
-            if self._vectors.dtype == np.float32:
-                self.norms = _core.vector_norms(self._vectors)
-            else:
-                self.norms = np.linalg.norm(self._vectors, axis=1)
+        with self._filling:
+            if self.norms is None or force or len(self.norms) != len(self._vectors):
+                if self._vectors.dtype == np.float32:
+                    self.norms = _core.vector_norms(self._vectors)
+                else:
+                    self.norms = np.linalg.norm(self._vectors, axis=1)
 
+    @reads
     def get_normed_vectors(self) -> Vector:
         """All vectors at unit length, a new (count, vector_size) array. Zero vectors stay zero."""
         norms = self._norms()
         return np.asarray(self._vectors / np.where(norms == 0, 1, norms).astype(norms.dtype)[:, np.newaxis])
 
+    @writes
     def unit_normalize_all(self) -> None:
         """Scales all vectors to unit length, in place. Training cannot sensibly go on after that."""
         norms = self._norms()
@@ -279,6 +299,7 @@ class KeyTable:
 
     # ------------------------------------------------------------------ adding and ordering
 
+    @writes
     def add_vector(self, key: Key, vector: Any) -> int:
         """Adds one vector, into a prepared slot where there is one (see ``count``).
 
@@ -308,13 +329,14 @@ class KeyTable:
             "Adding single vectors to a KeyedVectors which grows by one each time can be costly. Consider adding in "
             "batches or preallocating to the required size.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=stack_level(),
         )
         index = len(self)
         self.add_vectors([key], vector[np.newaxis])
         self.next_index = index + 1
         return index
 
+    @writes
     def add_vectors(
         self,
         keys: Key | Sequence[Key],
@@ -371,11 +393,13 @@ class KeyTable:
             for name, array in values.items():
                 self.expandos[name][indices] = array[rest]
 
+    @writes
     def resize_vectors(self, seed: int = 0) -> None:
         """Gives :attr:`vectors` a row for every key; new rows are random."""
         self.vectors = prep_vectors((len(self.index_to_key), self.vector_size), prior_vectors=self._vectors, seed=seed)
         self.allocate_vecattrs()
 
+    @reads
     def vectors_for_all(
         self, keys: Iterable[Hashable], allow_inference: bool = True, copy_vecattrs: bool = False
     ) -> KeyedVectors:
@@ -410,6 +434,7 @@ class KeyTable:
                 result.expandos[name][present] = array[np.asarray(indices, np.int64)[present]]
         return result
 
+    @writes
     def sort_by_descending_frequency(self) -> None:
         """Puts the keys in the order of their attribute 'count', the most frequent first; equal ones keep theirs."""
         if not len(self):
@@ -426,6 +451,7 @@ class KeyTable:
 
     # ------------------------------------------------------------------ attributes
 
+    @writes
     def allocate_vecattrs(self, attrs: Sequence[str] | None = None, types: Sequence[Any] | None = None) -> None:
         """Makes arrays of attributes, or lengthens them, to one element a key.
 
@@ -458,6 +484,7 @@ class KeyTable:
                 kept = min(size, len(old))
                 self.expandos[name][:kept] = old[:kept]
 
+    @writes
     def set_vecattr(self, key: Key, attr: str, val: Any) -> None:
         """Sets an attribute of a key. The first value of an attribute sets its type.
 
@@ -469,6 +496,7 @@ class KeyTable:
         self.allocate_vecattrs([attr], [type(val)])
         self.expandos[attr][index] = val
 
+    @reads
     def get_vecattr(self, key: Key, attr: str) -> Any:
         """An attribute of a key.
 

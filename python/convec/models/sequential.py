@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,6 +47,7 @@ class Sequential(Trainer):
         self._input: InputLayer | None = None
         self._layers: list[Layer] = []
         self._trainable = bool(trainable)
+        self._building = threading.RLock()  # threads that predict at once may all find the model not built yet
         for layer in layers or ():
             self._append(layer)
         self._try_build()
@@ -58,26 +60,28 @@ class Sequential(Trainer):
         Raises:
             TypeError, ValueError: as the constructor; the model is as it was then.
         """
-        self._append(layer)
-        if not rebuild:
-            return
-        try:
-            self._try_build()
-        except (TypeError, ValueError):
-            if isinstance(layer, InputLayer):
-                self._input = None
-            else:
-                self._layers.pop()
-            raise
+        with self._in_use.changing("add"):
+            self._append(layer)
+            if not rebuild:
+                return
+            try:
+                self._try_build()
+            except (TypeError, ValueError):
+                if isinstance(layer, InputLayer):
+                    self._input = None
+                else:
+                    self._layers.pop()
+                raise
 
     def pop(self, rebuild: bool = True) -> Layer | None:
         """Takes the last layer off and returns it; None when there is none."""
-        if not self._layers:
-            return None
-        layer = self._layers.pop()
-        if rebuild:
-            self._try_build()
-        return layer
+        with self._in_use.changing("pop"):
+            if not self._layers:
+                return None
+            layer = self._layers.pop()
+            if rebuild:
+                self._try_build()
+            return layer
 
     def _append(self, layer: Any) -> None:
         if isinstance(layer, InputLayer):
@@ -149,12 +153,13 @@ class Sequential(Trainer):
         Raises:
             ValueError: no shape is known, or a layer does not fit.
         """
-        if input_shape is None:
-            if self._declared() is None:
-                raise ValueError("the input shape is not known: give one, e.g. model.build((None, 28, 28, 1))")
-            self._try_build()
-        else:
-            self._build(check_shape(tuple(input_shape)[1:]))
+        with self._in_use.changing("build"):
+            if input_shape is None:
+                if self._declared() is None:
+                    raise ValueError("the input shape is not known: give one, e.g. model.build((None, 28, 28, 1))")
+                self._try_build()
+            else:
+                self._build(check_shape(tuple(input_shape)[1:]))
 
     def to(self, device: str | _device.Device) -> Sequential:
         """Moves the model to a device, where it is trained and run from then on.
@@ -172,9 +177,10 @@ class Sequential(Trainer):
             RuntimeError: the device cannot be used, or has too little memory. ValueError: it is no device's name.
         """
         chosen = _device.device(device)
-        if self._network is not None:
-            self._network.to(chosen.type, chosen.index)
-        self._device = chosen
+        with self._in_use.changing("to"):
+            if self._network is not None:
+                self._network.to(chosen.type, chosen.index)
+            self._device = chosen
         return self
 
     @property
@@ -277,9 +283,10 @@ class Sequential(Trainer):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        for layer in self._layers:
-            layer.trainable = self._trainable
+        with self._in_use.changing("trainable"):
+            self._trainable = bool(value)
+            for layer in self._layers:
+                layer.trainable = self._trainable
 
     def count_params(self) -> int:
         """Number of weights. Raises ValueError before the model is built."""
@@ -289,7 +296,8 @@ class Sequential(Trainer):
 
     def get_weights(self) -> list[Array]:
         """Copies of all weights, layer by layer."""
-        return [value for layer in self._layers for value in layer.get_weights()]
+        with self._in_use.looking("get_weights"):
+            return [value for layer in self._layers for value in layer.get_weights()]
 
     @property
     def weights(self) -> list[Array]:
@@ -312,24 +320,28 @@ class Sequential(Trainer):
         Raises:
             ValueError: the number of arrays or a shape is wrong; nothing has changed then.
         """
-        check_weights(weights, [value.shape for value in self.get_weights()], f"model {self.name!r}")
-        start = 0
-        for layer in self._layers:
-            count = len(layer.weight_names)
-            layer.set_weights(weights[start : start + count])
-            start += count
+        with self._in_use.changing("set_weights"):
+            check_weights(weights, [value.shape for value in self.get_weights()], f"model {self.name!r}")
+            start = 0
+            for layer in self._layers:
+                count = len(layer.weight_names)
+                layer.set_weights(weights[start : start + count])
+                start += count
 
     def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Writes the weights to ``.safetensors``, ``.weights.h5`` or ``.npz``: :func:`convec.saving.save_weights`."""
-        saving.save_weights(self, filepath, overwrite)
+        with self._in_use.looking("save_weights"):
+            saving.save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Reads what :meth:`save_weights` wrote: :func:`convec.saving.load_weights`."""
-        saving.load_weights(self, filepath)
+        with self._in_use.changing("load_weights"):
+            saving.load_weights(self, filepath)
 
     def save(self, filepath: str | os.PathLike[str], overwrite: bool = True, include_optimizer: bool = True) -> None:
         """Writes the whole model to ``.safetensors`` or ``.keras``: :func:`convec.saving.save_model`."""
-        saving.save_model(self, filepath, overwrite, include_optimizer)
+        with self._in_use.looking("save"):
+            saving.save_model(self, filepath, overwrite, include_optimizer)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For ``copy`` and for other processes (:mod:`multiprocessing`): what :meth:`save` writes, not the objects.
@@ -338,7 +350,8 @@ class Sequential(Trainer):
             ValueError: the model is not built yet.
             TypeError: something in it cannot be saved.
         """
-        return saving.from_bytes, (saving.to_bytes(self), saving.own_objects(self))
+        with self._in_use.looking("copy"):
+            return saving.from_bytes, (saving.to_bytes(self), saving.own_objects(self))
 
     # ---- Looking at it ----
 
@@ -420,12 +433,14 @@ class Sequential(Trainer):
 
     def _prepare_inputs(self, x: Any, name: str = "x") -> data.Array:
         array = data.inputs(x, name)
-        if self._network is None:
-            if not self._layers:
-                raise ValueError("the model has no layers; add some first")
-            if array.ndim < 2:
-                raise ValueError(f"{name} has shape {array.shape}, but must be a batch of samples")
-            self._build(check_shape(array.shape[1:]))
+        with self._building:
+            if self._network is None:
+                if not self._layers:
+                    raise ValueError("the model has no layers; add some first")
+                if array.ndim < 2:
+                    raise ValueError(f"{name} has shape {array.shape}, but must be a batch of samples")
+                with self._in_use.looking("build"):
+                    self._build(check_shape(array.shape[1:]))
         assert self._network is not None
         return data.check_inputs(array, tuple(self._network.input_shape), name)
 

@@ -61,11 +61,16 @@ class _Position:
 
 
 class Trainer(ABC):
-    """What a model needs to be trained. :class:`convec.models.Sequential` adds the layers."""
+    """What a model needs to be trained. :class:`convec.models.Sequential` adds the layers.
+
+    Several threads may predict, save and read weights at once, or one may do anything else: where another thread is at
+    work meanwhile, a method raises RuntimeError, at once, and has changed nothing. A callback may call any method.
+    """
 
     name: str
 
     def __init__(self) -> None:
+        self._in_use = _core.InUse()
         self._network: Network | None = None
         self._device: _device.Device | None = None
         self._matmul_precision: str | None = None
@@ -131,13 +136,14 @@ class Trainer(ABC):
             raise ValueError("loss_weights is given, but a Sequential model has one output and one loss")
         if isinstance(loss, (list, tuple)) and len(loss) == 1:
             loss = loss[0]
-        self._loss = None if loss is None else losses.get(loss)
-        self._optimizer = optimizers.get(optimizer)
-        self._asked = (_listed(metrics), _listed(weighted_metrics))
-        self._compiled = True
-        self._position = _Position()
-        self._resumed = None
-        self._compile_network()
+        found, chosen = None if loss is None else losses.get(loss), optimizers.get(optimizer)
+        with self._in_use.changing("compile"):
+            self._loss, self._optimizer = found, chosen
+            self._asked = (_listed(metrics), _listed(weighted_metrics))
+            self._compiled = True
+            self._position = _Position()
+            self._resumed = None
+            self._compile_network()
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of :meth:`compile` that a file keeps, or None before it was called."""
@@ -458,7 +464,7 @@ class Trainer(ABC):
             raise ValueError(
                 "the model is not built, which ranks of a process group need before: give it an input shape"
             )
-        with self._together(sharded) as ranks:
+        with self._in_use.changing("fit"), self._together(sharded) as ranks:
             size = ranks.own_batch_size(size)
             validation_size = ranks.own_batch_size(validation_size)
             count = _steps(source, size, steps)
@@ -587,12 +593,13 @@ class Trainer(ABC):
             raise ValueError(f"{os.fspath(filepath)!r} holds a model of other layers than {self.name!r}")
         if saved.optimizer_slot_counts() != self.optimizer_slot_counts():
             raise ValueError(f"{os.fspath(filepath)!r} holds a model with another optimizer than {self.name!r}")
-        for index in range(len(forms[0])):
-            network.set_parameter(index, other.get_parameter(index))
-        self.set_optimizer_state(other.iterations, saved.optimizer_slots(), other.learning_rate)
-        self.set_dropout_seed(other.seed)
-        self.set_position(saved.get_position())
-        self._restored_epoch = saved.initial_epoch
+        with self._in_use.changing("restore_training"):
+            for index in range(len(forms[0])):
+                network.set_parameter(index, other.get_parameter(index))
+            self.set_optimizer_state(other.iterations, saved.optimizer_slots(), other.learning_rate)
+            self.set_dropout_seed(other.seed)
+            self.set_position(saved.get_position())
+            self._restored_epoch = saved.initial_epoch
 
     def _begin_epoch(self, epoch: int, passes: data.Passes | None, done: int = 0) -> None:
         """Notes where training stands, before anything of the epoch is drawn; ``done`` of its steps are done."""
@@ -750,7 +757,7 @@ class Trainer(ABC):
         count = _steps(source, size, steps)
         called = CallbackList(callbacks, model=self, params={"steps": count, "verbose": level}, record=False)
         bar = ProgressBar(count, verbose=level)
-        with _open_line(bar):
+        with self._in_use.changing("evaluate"), _open_line(bar):
             logs = self._evaluate(source, size, steps, called, bar)
             bar.finish(self._steps_done, logs)
         return self._results(logs, return_dict)
@@ -865,7 +872,7 @@ class Trainer(ABC):
 
             if called.wants_predict_batches and count:
                 called.on_predict_batch_begin(0)
-            with _open_line(bar):
+            with self._in_use.looking("predict"), _open_line(bar):
                 outputs = self._built().predict(
                     inputs,
                     batch_size=size,
@@ -901,7 +908,8 @@ class Trainer(ABC):
     def predict_on_batch(self, x: Any) -> npt.NDArray[np.float32]:
         """The model's output for one batch. Raises TypeError, ValueError as :meth:`predict`."""
         inputs = self._prepare_inputs(x)
-        return self._built().predict(inputs, batch_size=max(len(inputs), 1))
+        with self._in_use.looking("predict_on_batch"):
+            return self._built().predict(inputs, batch_size=max(len(inputs), 1))
 
     def train_on_batch(
         self,
@@ -917,20 +925,23 @@ class Trainer(ABC):
             TypeError, ValueError: the data do not fit the model; nothing was trained then.
         """
         batch = self._batch(x, y, sample_weight, class_weight)
-        self.reset_metrics()
-        self._follow(batch)
-        self._position.iterations += 1  # the step belongs to no epoch
-        totals = self._built().train_epoch(
-            batch.x, batch.y, batch.sample_weight, batch_size=len(batch), learning_rates=self._scheduled_rate()
-        )
-        return self._results(self._logs(totals), return_dict)
+        with self._in_use.changing("train_on_batch"):
+            self.reset_metrics()
+            self._follow(batch)
+            self._position.iterations += 1  # the step belongs to no epoch
+            totals = self._built().train_epoch(
+                batch.x, batch.y, batch.sample_weight, batch_size=len(batch), learning_rates=self._scheduled_rate()
+            )
+            return self._results(self._logs(totals), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch, as :meth:`evaluate` returns them. Raises TypeError, ValueError."""
         batch = self._batch(x, y, sample_weight)
-        self.reset_metrics()
-        self._follow(batch)
-        return self._results(self._logs(self._built().test_batch(batch.x, batch.y, batch.sample_weight)), return_dict)
+        with self._in_use.changing("test_on_batch"):
+            self.reset_metrics()
+            self._follow(batch)
+            totals = self._built().test_batch(batch.x, batch.y, batch.sample_weight)
+            return self._results(self._logs(totals), return_dict)
 
     def reset_metrics(self) -> None:
         """Starts the metrics that are Python functions afresh; all others do so by themselves."""

@@ -38,6 +38,7 @@ from convec.models._corpus import (
     keep_vocab_item,
     select_vocabulary,
 )
+from convec.models._sharing import changes, looks
 from convec.models._word2vec_corpus import Corpus, FileCorpus, StreamCorpus, WholeCorpus, open_corpus
 from convec.models._word2vec_device import DeviceTrainer
 from convec.models._word2vec_report import ScanReport, TrainingReport, check_progress
@@ -380,11 +381,13 @@ class Word2Vec:
         self._encoded_size = 0
         self._position: TrainingPosition | None = None
         self._busy = threading.Lock()
+        self._in_use = _core.InUse()
         # As in gensim, load() is called on the class: on a model it would look as if it changed the model.
         vars(self)["load"] = _refuse_load
 
     # ---- Vocabulary ----
 
+    @changes
     def build_vocab(
         self,
         corpus_iterable: Iterable[Sequence[str]] | None = None,
@@ -428,6 +431,7 @@ class Word2Vec:
         self.prepare_weights(update=update)
         self.add_lifecycle_event("build_vocab", update=bool(update), trim_rule=str(trim_rule))
 
+    @changes
     def build_vocab_from_freq(
         self,
         word_freq: Mapping[str, int],
@@ -501,6 +505,7 @@ class Word2Vec:
         self._counter = None
         self._scanned = None
 
+    @changes
     def scan_vocab(
         self,
         corpus_iterable: Iterable[Sequence[str]] | None = None,
@@ -537,6 +542,7 @@ class Word2Vec:
         )
         return raw_words, examples
 
+    @changes
     def prepare_vocab(
         self,
         update: bool = False,
@@ -658,13 +664,14 @@ class Word2Vec:
             words = [*words, _NULL_WORD]
             counts = np.append(counts, 1)
         wv = self.wv
-        wv.index_to_key = words
-        wv.key_to_index = {word: index for index, word in enumerate(words)}
-        for name, values in list(wv.expandos.items()):
-            grown = np.zeros(len(words), values.dtype)
-            grown[: len(values)] = values
-            wv.expandos[name] = grown
-        wv.expandos["count"] = counts
+        with wv.writing():
+            wv.index_to_key = words
+            wv.key_to_index = {word: index for index, word in enumerate(words)}
+            for name, values in list(wv.expandos.items()):
+                grown = np.zeros(len(words), values.dtype)
+                grown[: len(values)] = values
+                wv.expandos[name] = grown
+            wv.expandos["count"] = counts
         self._encoder = None
 
     def estimate_memory(self, vocab_size: int | None = None, report: dict[str, int] | None = None) -> dict[str, int]:
@@ -696,6 +703,7 @@ class Word2Vec:
 
     # ---- Weights ----
 
+    @changes
     def prepare_weights(self, update: bool = False) -> None:
         """Makes the tables for the vocabulary; part of :meth:`build_vocab`. ``update`` keeps what has been learned."""
         if update:
@@ -703,6 +711,7 @@ class Word2Vec:
         else:
             self.init_weights()
 
+    @changes
     def init_weights(self) -> None:
         """Forgets what has been learned: random vectors (a function of ``seed``), zero output tables."""
         self._trainer = None
@@ -715,6 +724,7 @@ class Word2Vec:
             self.wv.vectors = np.zeros((0, self.vector_size), np.float32)
             self.wv.norms = None
 
+    @changes
     def update_weights(self) -> None:
         """Adds rows for the words that the vocabulary has gained."""
         self._check_update()
@@ -881,7 +891,8 @@ class Word2Vec:
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this model is being trained already, by another thread or a callback's caller")
         try:
-            yield
+            with self._in_use.changing("train"):
+                yield
         finally:
             self._busy.release()
 
@@ -1299,6 +1310,7 @@ class Word2Vec:
 
     # ---- Use ----
 
+    @looks
     def predict_output_word(
         self, context_words_list: Sequence[str | int], topn: int = 10
     ) -> list[tuple[str, float]] | None:
@@ -1370,6 +1382,7 @@ class Word2Vec:
             ]
         return np.concatenate(scores) if scores else np.zeros(0)
 
+    @changes
     def reset_from(self, other_model: Word2Vec) -> None:
         """Takes over another model's vocabulary and forgets what has been learned.
 
@@ -1406,6 +1419,7 @@ class Word2Vec:
 
     # ---- Files ----
 
+    @looks
     def save(self, fname_or_handle: str | os.PathLike[str], **ignored: Any) -> None:
         """Saves all of the model in one safetensors file, from which training can go on.
 
@@ -1490,8 +1504,9 @@ class Word2Vec:
             self._attach()
 
     def __getstate__(self) -> dict[str, Any]:
-        tables = {name: np.ascontiguousarray(table) for name, table in self._tables().items()}
-        return {"parameters": self._parameters(), "wv": self.wv, "tables": tables}
+        with self._in_use.looking("copy"):
+            tables = {name: np.ascontiguousarray(table) for name, table in self._tables().items()}
+            return {"parameters": self._parameters(), "wv": self.wv, "tables": tables}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._restore(state["parameters"], state["wv"], state["tables"])
