@@ -163,8 +163,8 @@ void backward_input_sparse(const Maps& maps, const float* filters, float* grad_i
   const int64_t vector = kernel.gemm.vector;
   constexpr int64_t taps = 9;
   constexpr int64_t positions = 4;
-  // Filters whose weights for one vector of channels (576 bytes each) stay in the first-level cache.
-  constexpr int64_t filter_block = 32;
+  // Filters whose weights for one vector of channels (18 KB together) stay in the first-level cache.
+  const int64_t filter_block = 512 / vector;
   const int64_t vectors = p.channels / vector;
   Scratch scratch;
   // [vector of channels][filter][tap][vector]

@@ -161,12 +161,96 @@ void list_by_channel_16(const MaximaLists& m, std::int64_t first, __mmask16 lane
   for (std::int64_t c = 0; c < 16 && first + c < m.channels; ++c) m.counts[first + c] = counts[c];
 }
 
+#elif defined(__AVX2__)
+
+// AVX2 has no instruction that moves chosen lanes to the front: byte k of entry `m` is the number of the k-th bit that
+// is set in m.
+struct CompressionTable {
+  std::uint64_t of[256];
+};
+constexpr CompressionTable compression_table() {
+  CompressionTable table{};
+  for (unsigned mask = 0; mask < 256; ++mask) {
+    unsigned count = 0;
+    for (std::uint64_t lane = 0; lane < 8; ++lane)
+      if ((mask >> lane & 1U) != 0) table.of[mask] |= lane << 8 * count++;
+  }
+  return table;
+}
+constexpr CompressionTable compression = compression_table();
+
+// The first `count` bytes, one a lane; none behind them is read.
+CONVEC_INLINE __m256i load_bytes_first(const std::uint8_t* p, std::int64_t count) {
+  if (count >= 8) return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  alignas(8) std::uint8_t bytes[8] = {};
+  for (std::int64_t i = 0; i < count; ++i) bytes[i] = p[i];
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+}
+
+// Gradients of the first `lanes` of 8 channels, zero where they are not carried on.
+template <typename Maps>
+CONVEC_INLINE Vec carried(const Maps& m, std::int64_t at, std::int64_t lanes) {
+  const int count = static_cast<int>(lanes);
+  const Vec gradient = lanes >= 8 ? vec_load(m.gradient + at) : vec_load_first(m.gradient + at, count);
+  if (m.output == nullptr) return gradient;
+  const Vec output = lanes >= 8 ? vec_load(m.output + at) : vec_load_first(m.output + at, count);
+  return _mm256_and_ps(gradient, _mm256_cmp_ps(output, vec_zero(), _CMP_GT_OQ));
+}
+
+CONVEC_INLINE unsigned not_zero(Vec v) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(v, vec_zero(), _CMP_NEQ_UQ)));
+}
+
+CONVEC_INLINE int append(const MaximaLists& m, std::int64_t at, unsigned which, __m256i offsets, Vec gradients) {
+  const __m256i order = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(compression.of + which)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(m.lists.offsets + at), _mm256_permutevar8x32_epi32(offsets, order));
+  vec_store(m.lists.gradients + at, _mm256_permutevar8x32_ps(gradients, order));
+  return __builtin_popcount(which);
+}
+
+// 8 windows by 8 channels at a time: looked up along the channels, transposed, and compressed along the windows.
+void list_by_channel_8(const MaximaLists& m, std::int64_t first) {
+  alignas(32) float gradients[2][64];
+  alignas(32) float offsets[2][64];
+  std::int32_t counts[8] = {};
+  const std::int64_t lanes = m.channels - first < 8 ? m.channels - first : 8;
+  const __m256i table = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(m.position_offsets));
+  for (std::int64_t window = 0; window < m.windows; window += 8) {
+    for (std::int64_t i = 0; i < 8; ++i) {
+      Vec gradient = vec_zero();
+      __m256i offset = _mm256_setzero_si256();
+      if (window + i < m.windows) {
+        const std::int64_t at = (window + i) * m.channel_pitch + first;
+        gradient = carried(m, at, lanes);
+        const __m256i where = load_bytes_first(m.argmax + at, lanes);
+        offset = _mm256_add_epi32(_mm256_permutevar8x32_epi32(table, where),
+                                  _mm256_set1_epi32(m.window_offsets[window + i]));
+      }
+      vec_store(gradients[0] + i * 8, gradient);
+      vec_store(offsets[0] + i * 8, _mm256_castsi256_ps(offset));
+    }
+    transpose_block(gradients[0], 8, gradients[1], 8);
+    transpose_block(offsets[0], 8, offsets[1], 8);
+    for (std::int64_t c = 0; c < lanes; ++c) {
+      const Vec gradient = vec_load(gradients[1] + c * 8);
+      counts[c] += append(m, (first + c) * m.capacity + counts[c], not_zero(gradient),
+                          _mm256_castps_si256(vec_load(offsets[1] + c * 8)), gradient);
+    }
+  }
+  for (std::int64_t c = 0; c < lanes; ++c) m.counts[first + c] = counts[c];
+}
+
 #endif
 
 void list_by_channel_f32(const MaximaLists& m) {
 #if defined(__AVX512F__)
   if (m.positions <= 16) {
     for (std::int64_t c = 0; c < m.channels; c += 16) list_by_channel_16(m, c, first_lanes(m.channels - c));
+    return;
+  }
+#elif defined(__AVX2__)
+  if (m.positions <= 8) {
+    for (std::int64_t c = 0; c < m.channels; c += 8) list_by_channel_8(m, c);
     return;
   }
 #endif
@@ -201,6 +285,31 @@ void list_by_position_f32(const MaximaLists& m) {
       const __m512i offsets = _mm512_mullo_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(c))), step);
       for (int position = 0; position < 4; ++position) {
         const __mmask16 which = carries & _mm512_cmpeq_epi32_mask(where, _mm512_set1_epi32(position));
+        counts[position] +=
+            append(m, (window * 4 + position) * m.capacity + counts[position], which, offsets, gradient);
+      }
+    }
+    for (int position = 0; position < 4; ++position) m.counts[window * 4 + position] = counts[position];
+  }
+}
+
+#elif defined(__AVX2__)
+
+void list_by_position_f32(const MaximaLists& m) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i step = _mm256_set1_epi32(m.channel_step);
+  for (std::int64_t window = 0; window < m.windows; ++window) {
+    std::int32_t counts[4] = {};
+    for (std::int64_t c = 0; c < m.channels; c += 8) {
+      const std::int64_t at = window * m.channel_pitch + c;
+      const Vec gradient = carried(m, at, m.channels - c);
+      const unsigned carries = not_zero(gradient);
+      const __m256i where = load_bytes_first(m.argmax + at, m.channels - c);
+      const __m256i offsets = _mm256_mullo_epi32(_mm256_add_epi32(lane, _mm256_set1_epi32(static_cast<int>(c))), step);
+#pragma GCC unroll 4
+      for (int position = 0; position < 4; ++position) {
+        const __m256i here = _mm256_cmpeq_epi32(where, _mm256_set1_epi32(position));
+        const unsigned which = carries & static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(here)));
         counts[position] +=
             append(m, (window * 4 + position) * m.capacity + counts[position], which, offsets, gradient);
       }
@@ -337,6 +446,44 @@ void patch_filter_gradient_f32(const PatchFilterGradient& p) {
   for (int i = 0; i < 10; ++i) vec_store(p.sums + i * vec_width, sums[i]);
 }
 
+#elif defined(__AVX2__)
+
+// Two vectors hold the sixteen pixels, and picking nine of them lane by lane takes longer than multiplying each by the
+// gradients of the filters with their maximum at each of the four positions.
+void patch_filter_gradient_f32(const PatchFilterGradient& p) {
+  Vec sums[10];
+#pragma GCC unroll 10
+  for (int i = 0; i < 10; ++i) sums[i] = vec_load(p.sums + i * vec_width);
+  for (std::int64_t y = 0; y < p.rows; ++y)
+    for (std::int64_t x = 0; x < p.columns; ++x) {
+      const float* corner = p.input + 2 * y * p.input_row + 2 * x;
+      const std::int64_t at = (y * p.columns + x) * p.channel_pitch;
+      const Vec gradient = carried(p, at, p.channels);
+      const __m256i where = load_bytes_first(p.argmax + at, p.channels);
+      Vec of[4];
+#pragma GCC unroll 4
+      for (int position = 0; position < 4; ++position)
+        of[position] =
+            _mm256_and_ps(gradient, _mm256_castsi256_ps(_mm256_cmpeq_epi32(where, _mm256_set1_epi32(position))));
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+          const Vec pixel = vec_set(corner[i * p.input_row + j]);
+#pragma GCC unroll 4
+          for (int position = 0; position < 4; ++position) {
+            const int r = i - position / 2;
+            const int s = j - position % 2;
+            if (r < 0 || r > 2 || s < 0 || s > 2) continue;
+            sums[r * 3 + s] = vec_fma(pixel, of[position], sums[r * 3 + s]);
+          }
+        }
+      sums[9] = vec_add(sums[9], gradient);
+    }
+#pragma GCC unroll 10
+  for (int i = 0; i < 10; ++i) vec_store(p.sums + i * vec_width, sums[i]);
+}
+
 #endif
 
 float sum_f32(const float* values, std::int64_t count) {
@@ -388,6 +535,37 @@ void sparse_patch_f32(const SparsePatch& p) {
     for (int j = 0; j < 4; ++j) vec_store(p.patch + i * p.row + j * p.column, acc[i][j]);
 }
 
+#elif defined(__AVX2__)
+
+// The registers hold the nine sums of one position.
+template <int Row, int Column>
+CONVEC_INLINE void add_maxima(const SparsePatch& p) {
+  constexpr int position = Row * 2 + Column;
+  const std::int32_t count = p.counts[position];
+  if (count == 0) return;
+  const std::int32_t* offsets = p.offsets + position * p.capacity;
+  const float* gradients = p.gradients + position * p.capacity;
+  float* patch = p.patch + Row * p.row + Column * p.column;
+  Vec acc[9];
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; ++tap) acc[tap] = vec_load(patch + tap / 3 * p.row + tap % 3 * p.column);
+  for (std::int32_t i = 0; i < count; ++i) {
+    const Vec gradient = vec_set(gradients[i]);
+    const float* filter = p.filters + offsets[i];
+#pragma GCC unroll 9
+    for (int tap = 0; tap < 9; ++tap) acc[tap] = vec_fma(gradient, vec_load(filter + tap * vec_width), acc[tap]);
+  }
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; ++tap) vec_store(patch + tap / 3 * p.row + tap % 3 * p.column, acc[tap]);
+}
+
+void sparse_patch_f32(const SparsePatch& p) {
+  add_maxima<0, 0>(p);
+  add_maxima<0, 1>(p);
+  add_maxima<1, 0>(p);
+  add_maxima<1, 1>(p);
+}
+
 #endif
 
 }  // namespace
@@ -398,7 +576,7 @@ void fill_conv_pool(ConvPoolKernels& kernels) {
   kernels.list_by_channel_f32 = list_by_channel_f32;
   kernels.sparse_filter_gradient_f32 = sparse_filter_gradient_f32;
   kernels.sum_f32 = sum_f32;
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   kernels.patch_filter_gradient_f32 = patch_filter_gradient_f32;
   kernels.list_by_position_f32 = list_by_position_f32;
   kernels.sparse_patch_f32 = sparse_patch_f32;

@@ -74,8 +74,8 @@ struct PatchForward {
   std::ptrdiff_t output_column;
 };
 
-// Gradient to 3 x 3 filters of a single input channel under 2 x 2 windows, for one vector of filters: the 4 x 4 pixels
-// under a window are one vector, of which each filter picks the nine below its own maximum.
+// Gradient to 3 x 3 filters of a single input channel under 2 x 2 windows, for one vector of filters: of the 4 x 4
+// pixels under a window each filter takes the nine below its own maximum.
 struct PatchFilterGradient {
   const float* input;
   std::ptrdiff_t input_row;
@@ -106,15 +106,15 @@ struct ConvPoolKernels {
   void (*max_windows_f32)(const MaxWindows&);
   // A list for each channel.
   void (*list_by_channel_f32)(const MaximaLists&);
-  // For each window, a list for each of four positions.
+  // For each window, a list for each of four positions. Null at the baseline.
   void (*list_by_position_f32)(const MaximaLists&);
   void (*sparse_filter_gradient_f32)(const SparseFilterGradient&);
   void (*patch_forward_f32)(const PatchForward&);
-  // Null where a vector does not hold the patch.
+  // Null at the baseline.
   void (*patch_filter_gradient_f32)(const PatchFilterGradient&);
   // Sum of an array, in a fixed order.
   float (*sum_f32)(const float* values, std::int64_t count);
-  // Null, as list_by_position_f32, where the level has too few registers for it.
+  // Null at the baseline.
   void (*sparse_patch_f32)(const SparsePatch&);
 };
 
