@@ -311,6 +311,8 @@ void gather_images(const Gather& g, int64_t first_image, int64_t images) {
   Scratch scratch;
   const GemmKernels& gemm = kernels().gemm;
   const Panels panels = g.panels();
+  const int64_t tiles = (images + gemm.rows - 1) / gemm.rows;
+  const int64_t tile_images = (images + tiles - 1) / tiles;  // equal tiles: small ones wait for their sums
   const int64_t in_image = g.in_height() * g.in_width() * g.in_channels;
   const int64_t out_image = g.out_height * g.out_width * g.out_channels;
   Segments segments(scratch, g);
@@ -342,11 +344,11 @@ void gather_images(const Gather& g, int64_t first_image, int64_t images) {
               t.relu = g.relu;
               t.bias = g.bias == nullptr ? nullptr : g.bias + group * panels.stored() + panels.begin(panel);
               for (int64_t s = 0; s < segments.count; ++s) b_offsets[s] = segments.b[s] * t.b_step;
-              for (int64_t image = 0; image < images; image += gemm.rows) {
+              for (int64_t image = 0; image < images; image += tile_images) {
                 t.a = g.input + (first_image + image) * in_image + pixel * g.in_channels + group * g.in_per_group;
                 t.c = g.output + (first_image + image) * out_image + (y * g.out_width + x) * g.out_channels +
                       group * g.out_per_group + panels.begin(panel);
-                t.rows = static_cast<int>(std::min<int64_t>(gemm.rows, images - image));
+                t.rows = static_cast<int>(std::min(tile_images, images - image));
                 gemm.tile_f32_along(t);
               }
             }

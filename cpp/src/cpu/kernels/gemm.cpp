@@ -46,6 +46,9 @@ void tile(const GemmTile& t) {
 #pragma GCC unroll 2
       for (int v = 0; v < Vectors; ++v) bv[v] = vec_load(b + v * vec_width);
       b += b_step;
+#if !defined(__AVX512F__)
+      __asm__("" : "+r"(b));  // or GCC keeps it on the stack, and each step waits for the last one's store
+#endif
 #pragma GCC unroll 16
       for (int p = 0; p < Rows; ++p) {
         const Vec av = vec_set(Along ? base[p / 3][(p % 3) * row] : base[0][p]);
