@@ -44,17 +44,31 @@ RESNET50 = (
 PRECISIONS = ("float32", "tf32", "3xtf32", "mixed_bfloat16")
 
 
+#: Of the rows of tensor cores whose tiles come to shared memory through registers, not by asynchronous copies.
+THROUGH_REGISTERS = ", through registers"
+#: The rows that a precision is compared with: cuDNN's at the same precision; 3xTF32, whose error is float32's, with
+#: float32.
+CUDNN = {
+    "convec": "cuDNN float32", "convec tf32": "cuDNN TF32", "convec 3xtf32": "cuDNN float32",
+    "convec mixed_bfloat16": "cuDNN bfloat16",
+}  # fmt: skip
+
+
 def in_every_precision(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
-    """A call of convec's by the name of its row, in float32 and on tensor cores."""
+    """A call of convec's by the name of its row, in float32 and, in both ways, on tensor cores."""
+    pipeline_products = _device.load_cuda().pipeline_products
 
-    def run(precision: str) -> None:
+    def run(precision: str, pipelined: bool) -> None:
         convec.set_matmul_precision(precision)
+        pipeline_products(pipelined)
         call()
+        pipeline_products(True)
 
-    return {
-        "convec" if precision == "float32" else f"convec {precision}": functools.partial(run, precision)
-        for precision in PRECISIONS
-    }
+    calls = {"convec": functools.partial(run, "float32", True)}
+    for precision in PRECISIONS[1:]:
+        calls[f"convec {precision}"] = functools.partial(run, precision, True)
+        calls[f"convec {precision}{THROUGH_REGISTERS}"] = functools.partial(run, precision, False)
+    return calls
 
 
 class Bench:
@@ -539,6 +553,30 @@ def table(rows: list[dict[str, Any]], device: str) -> None:
         print(f"{row['what']:<44} {row['library']:<31} {each * 1e6:12.1f} {rate:>8} {flops:>8} {factor:>10}")
 
 
+def means(rows: list[dict[str, Any]]) -> None:
+    """Geometric means over the convolutions, a direction and a precision each: which way is to be kept, and how far
+    from cuDNN it is."""
+    seconds: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        shape, _, direction = row["what"].partition(", ")
+        if shape.startswith("conv ") and "seconds" in row:
+            seconds.setdefault(direction, {}).setdefault(row["library"], {})[shape] = row["seconds"]
+
+    def factor(slower: dict[str, float], faster: dict[str, float]) -> str:
+        shapes = slower.keys() & faster.keys()
+        if not shapes:
+            return ""
+        return f"{statistics.geometric_mean(slower[shape] / faster[shape] for shape in shapes):.2f}x ({len(shapes)})"
+
+    if seconds:
+        print(f"\n{'times of convec, geometric means (of shapes)':<44} {'through registers':>20} {'cuDNN':>12}")
+    for direction, by_library in seconds.items():
+        for library, cudnn in CUDNN.items():
+            own = by_library.get(library, {})
+            ways = factor(by_library.get(library + THROUGH_REGISTERS, {}), own)
+            print(f"{direction + ', ' + library:<44} {ways:>20} {factor(by_library.get(cudnn, {}), own):>12}")
+
+
 def show(paths: list[str], merged: str | None) -> None:
     """Prints the table of the figures in files, of one device, and writes them as one where a path is given."""
     reports = [json.loads(pathlib.Path(path).read_text()) for path in paths]
@@ -549,6 +587,7 @@ def show(paths: list[str], merged: str | None) -> None:
     if merged:
         write(merged, report)
     table(report["rows"], report["device"])
+    means(report["rows"])
 
 
 PARTS: dict[str, Callable[[Bench, dict[str, Any], bool], None]] = {
@@ -600,6 +639,7 @@ def main() -> None:
                 bench.fail(name, "convec", error)
         failed += [row["what"] for row in bench.rows if "failed" in row and row["library"].startswith("convec")]
         table(bench.rows, _device.describe_cuda()[0])
+        means(bench.rows)
     if failed:
         sys.exit(f"failed: {'; '.join(dict.fromkeys(failed))}")
 

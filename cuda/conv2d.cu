@@ -83,6 +83,27 @@ __device__ __forceinline__ bool within(int y, int height) {
   return static_cast<unsigned int>(y) < static_cast<unsigned int>(height);
 }
 
+// Far outside of any image, and so is what is added to it.
+constexpr int outside = -(1 << 30);
+
+// Four neighbours along k of an operand whose elements are found by source().
+template <typename Operand>
+__device__ __forceinline__ Floats<4> load_along_k(const Operand& operand, const typename Operand::Outer& outer, int k,
+                                                  int end) {
+  Floats<4> values{};
+  if (k >= end) return values;
+  if (operand.vectors) {
+    const Source source = operand.source(outer, operand.at_k(k, end));
+    return source.inside ? cuda::load<4>(source.from) : values;
+  }
+  for (int i = 0; i < 4; ++i) {
+    if (k + i >= end) break;
+    const Source source = operand.source(outer, operand.at_k(k + i, end));
+    if (source.inside) values.at[i] = *source.from;
+  }
+  return values;
+}
+
 // ---- Forward --------------------------------------------------------------------------------------------------------
 
 // Windows of the image: row o is an output pixel, k a tap.
@@ -94,34 +115,34 @@ struct Windows {
   bool vectors;
 
   struct Outer {
-    const float* image;  // null: outside
+    const float* at;  // the window's first element; it may lie outside
     int top, left;
   };
-  __device__ __forceinline__ Outer outer(int o) const {
-    if (o >= count) return {nullptr, 0, 0};
-    const Pixel at = split_pixel(o, s.by_out_width, s.by_out_height);
-    return {input + static_cast<int64_t>(at.image) * s.height * s.width * s.all_channels,
-            at.row * s.stride_height - s.pad_top, at.column * s.stride_width - s.pad_left};
+  __device__ __forceinline__ Outer outer_of(const Pixel& at) const {
+    const int top = at.row * s.stride_height - s.pad_top;
+    const int left = at.column * s.stride_width - s.pad_left;
+    return {input + ((static_cast<int64_t>(at.image) * s.height + top) * s.width + left) * s.all_channels, top, left};
   }
-  __device__ __forceinline__ const float* place(const Outer& outer, const Tap& tap) const {
-    const int y = outer.top + tap.row * s.dilation_height;
-    const int x = outer.left + tap.column * s.dilation_width;
-    if (!within(y, s.height) || !within(x, s.width)) return nullptr;
-    return outer.image + (static_cast<int64_t>(y) * s.width + x) * s.all_channels + tap.channel;
+  __device__ __forceinline__ Outer outer(int o) const {
+    if (o >= count) return {input, outside, outside};
+    return outer_of(split_pixel(o, s.by_out_width, s.by_out_height));
+  }
+  struct AtK {
+    int row, column;  // of the image, from the window's first
+    int64_t offset;
+  };
+  __device__ __forceinline__ AtK at_k(int k, int end) const {
+    if (k >= end) return {outside, outside, 0};
+    const Tap tap = split_tap(k, s.by_channels, s.by_kernel_width);
+    const int row = tap.row * s.dilation_height;
+    const int column = tap.column * s.dilation_width;
+    return {row, column, (static_cast<int64_t>(row) * s.width + column) * s.all_channels + tap.channel};
+  }
+  __device__ __forceinline__ Source source(const Outer& outer, const AtK& at) const {
+    return {outer.at + at.offset, within(outer.top + at.row, s.height) && within(outer.left + at.column, s.width)};
   }
   __device__ __forceinline__ Floats<4> load(const Outer& outer, int k, int end) const {
-    Floats<4> values{};
-    if (k >= end || outer.image == nullptr) return values;
-    if (vectors) {
-      const float* from = place(outer, split_tap(k, s.by_channels, s.by_kernel_width));
-      return from == nullptr ? values : cuda::load<4>(from);
-    }
-    for (int i = 0; i < 4; ++i) {
-      if (k + i >= end) break;
-      const float* from = place(outer, split_tap(k + i, s.by_channels, s.by_kernel_width));
-      if (from != nullptr) values.at[i] = *from;
-    }
-    return values;
+    return load_along_k(*this, outer, k, end);
   }
 };
 
@@ -272,15 +293,16 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const float*
     const MatrixOutput to{output + first_out, p.filters, bias, activation,
                           filters_in_vectors && aligned_for_vectors(output)};
     if (run_direct(context, s, AllPixels{s.by_out_width, s.by_out_height}, rows, input + first_in, filters, to)) return;
-    const MatmulPlan plan(context, s.groups, rows, s.filters, depth, true);
+    const bool input_in_fours = s.channels % 4 == 0 && aligned_for_vectors(input);
+    const bool filters_in_fours = filters_in_vectors && aligned_for_vectors(filters);
+    const MatmulPlan plan(context, s.groups, rows, s.filters, depth, input_in_fours && filters_in_fours, true);
     float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
-    run_matmul(
-        context, plan,
-        ForwardProblem{{s, input + first_in, static_cast<int>(rows), s.channels % 4 == 0 && aligned_for_vectors(input)},
-                       {filters, p.filters, s.filters, filters_in_vectors && aligned_for_vectors(filters)},
-                       to,
-                       plan.partial(parts),
-                       static_cast<int>(depth)});
+    run_matmul(context, plan,
+               ForwardProblem{{s, input + first_in, static_cast<int>(rows), input_in_fours},
+                              {filters, p.filters, s.filters, filters_in_fours},
+                              to,
+                              plan.partial(parts),
+                              static_cast<int>(depth)});
     if (parts != nullptr)
       add_slices(context, plan.partial(parts), plan.slices.count, s.groups, plan.rows, plan.columns, to, s.filters);
   });
@@ -329,34 +351,34 @@ struct Gradients {
   bool vectors;
 
   struct Outer {
-    const float* image;  // null: outside
+    const float* at;  // the gradient of the pixel's first tap; it may lie outside
     int row, column;
   };
   __device__ __forceinline__ Outer outer(int o) const {
-    if (o >= count) return {nullptr, 0, 0};
+    if (o >= count) return {grad_output, outside, outside};
     const Pixel at = split_pixel(o, by_width, by_height);
-    return {grad_output + static_cast<int64_t>(at.image) * s.out_height * s.out_width * s.all_filters,
-            at.row + phase.vertical.origin, at.column + phase.horizontal.origin};
+    const int row = at.row + phase.vertical.origin;
+    const int column = at.column + phase.horizontal.origin;
+    return {grad_output + ((static_cast<int64_t>(at.image) * s.out_height + row) * s.out_width + column) * s.all_filters,
+            row, column};
   }
-  __device__ __forceinline__ const float* place(const Outer& outer, const Tap& tap) const {
-    const int y = outer.row - tap.row * phase.vertical.move;
-    const int x = outer.column - tap.column * phase.horizontal.move;
-    if (!within(y, s.out_height) || !within(x, s.out_width)) return nullptr;
-    return outer.image + (static_cast<int64_t>(y) * s.out_width + x) * s.all_filters + tap.channel;
+  struct AtK {
+    int row, column;  // of the output, from that of the pixel's first tap
+    int64_t offset;
+  };
+  __device__ __forceinline__ AtK at_k(int k, int end) const {
+    if (k >= end) return {outside, outside, 0};
+    const Tap tap = split_tap(k, s.by_filters, by_taps_across);
+    const int row = -tap.row * phase.vertical.move;
+    const int column = -tap.column * phase.horizontal.move;
+    return {row, column, (static_cast<int64_t>(row) * s.out_width + column) * s.all_filters + tap.channel};
+  }
+  __device__ __forceinline__ Source source(const Outer& outer, const AtK& at) const {
+    return {outer.at + at.offset,
+            within(outer.row + at.row, s.out_height) && within(outer.column + at.column, s.out_width)};
   }
   __device__ __forceinline__ Floats<4> load(const Outer& outer, int k, int end) const {
-    Floats<4> values{};
-    if (k >= end || outer.image == nullptr) return values;
-    if (vectors) {
-      const float* from = place(outer, split_tap(k, s.by_filters, by_taps_across));
-      return from == nullptr ? values : cuda::load<4>(from);
-    }
-    for (int i = 0; i < 4; ++i) {
-      if (k + i >= end) break;
-      const float* from = place(outer, split_tap(k + i, s.by_filters, by_taps_across));
-      if (from != nullptr) values.at[i] = *from;
-    }
-    return values;
+    return load_along_k(*this, outer, k, end);
   }
 };
 
@@ -370,23 +392,27 @@ struct TurnedFilters {
   bool vectors;
 
   struct Outer {
-    int channel;
+    const float* at;
+    bool inside;
   };
-  __device__ __forceinline__ Outer outer(int o) const { return {o}; }
-  __device__ __forceinline__ const float* place(const Outer& outer, const Tap& tap) const {
+  __device__ __forceinline__ Outer outer(int o) const {
+    return {filters + static_cast<int64_t>(o) * s.all_filters, o < s.channels};
+  }
+  struct AtK {
+    int64_t offset;
+    bool inside;
+  };
+  __device__ __forceinline__ AtK at_k(int k, int end) const {
+    const Tap tap = split_tap(k, s.by_filters, by_taps_across);
     const int row = phase.vertical.first + tap.row * phase.vertical.step;
     const int column = phase.horizontal.first + tap.column * phase.horizontal.step;
-    return filters +
-           ((static_cast<int64_t>(row) * s.kernel_width + column) * s.channels + outer.channel) * s.all_filters +
-           tap.channel;
+    return {(static_cast<int64_t>(row) * s.kernel_width + column) * s.channels * s.all_filters + tap.channel, k < end};
+  }
+  __device__ __forceinline__ Source source(const Outer& outer, const AtK& at) const {
+    return {outer.at + at.offset, outer.inside && at.inside};
   }
   __device__ __forceinline__ Floats<4> load(const Outer& outer, int k, int end) const {
-    Floats<4> values{};
-    if (k >= end || outer.channel >= s.channels) return values;
-    if (vectors) return cuda::load<4>(place(outer, split_tap(k, s.by_filters, by_taps_across)));
-    for (int i = 0; i < 4; ++i)
-      if (k + i < end) values.at[i] = *place(outer, split_tap(k + i, s.by_filters, by_taps_across));
-    return values;
+    return load_along_k(*this, outer, k, end);
   }
 };
 
@@ -461,10 +487,11 @@ void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const
     const Shape2d s(p, images);
     const auto phases = [](int64_t extent, int64_t stride) { return (extent + stride - 1) / stride; };
     const int64_t rows = images * phases(p.height, p.stride_height) * phases(p.width, p.stride_width);
-    const MatmulPlan plan(context, static_cast<int>(z), rows, s.channels, int64_t{s.taps()} * s.filters, false);
+    const bool filters_in_fours = s.filters % 4 == 0 && aligned_for_vectors(grad_output, filters);
+    const MatmulPlan plan(context, static_cast<int>(z), rows, s.channels, int64_t{s.taps()} * s.filters,
+                          filters_in_fours, false);
     run_matmul(context, plan,
-               BackwardInputProblem{s, grad_output + first_out, filters, grad_input + first_in,
-                                    s.filters % 4 == 0 && aligned_for_vectors(grad_output, filters),
+               BackwardInputProblem{s, grad_output + first_out, filters, grad_input + first_in, filters_in_fours,
                                     s.channels % 4 == 0 && aligned_for_vectors(grad_input)});
   });
 }
@@ -480,39 +507,56 @@ struct TurnedWindows {
   bool vectors;
 
   struct Outer {
-    Tap taps[4];
-    int left;
+    struct Place {
+      int row, column;  // of the image, from the pixel's
+      int64_t offset;
+    };
+    Place places[4];  // the first alone where they are loaded at once
   };
   __device__ __forceinline__ Outer outer(int o) const {
     Outer found{};
-    found.left = count - o;
     for (int i = 0; i < 4; ++i) {
-      if (i >= found.left || (vectors && i > 0)) break;
-      Tap tap = split_tap(o + i, s.by_channels, s.by_kernel_width);
-      tap.row = tap.row * s.dilation_height - s.pad_top;
-      tap.column = tap.column * s.dilation_width - s.pad_left;
-      found.taps[i] = tap;
+      if (vectors && i > 0) break;
+      if (o + i >= count) {
+        found.places[i] = {outside, outside, 0};
+        continue;
+      }
+      const Tap tap = split_tap(o + i, s.by_channels, s.by_kernel_width);
+      const int row = tap.row * s.dilation_height - s.pad_top;
+      const int column = tap.column * s.dilation_width - s.pad_left;
+      found.places[i] = {row, column, (static_cast<int64_t>(row) * s.width + column) * s.all_channels + tap.channel};
     }
     return found;
   }
-  __device__ __forceinline__ const float* place(const Pixel& at, const Tap& tap) const {
-    const int y = at.row * s.stride_height + tap.row;
-    const int x = at.column * s.stride_width + tap.column;
-    if (!within(y, s.height) || !within(x, s.width)) return nullptr;
-    return input + ((static_cast<int64_t>(at.image) * s.height + y) * s.width + x) * s.all_channels + tap.channel;
+  struct AtK {
+    const float* at;
+    int row, column;
+  };
+  __device__ __forceinline__ AtK at_k(int k, int end) const {
+    if (k >= end) return {input, outside, outside};
+    const Pixel at = split_pixel(k, s.by_out_width, s.by_out_height);
+    const int row = at.row * s.stride_height;
+    const int column = at.column * s.stride_width;
+    return {input + ((static_cast<int64_t>(at.image) * s.height + row) * s.width + column) * s.all_channels, row,
+            column};
+  }
+  __device__ __forceinline__ Source place(const typename Outer::Place& place, const AtK& at) const {
+    return {at.at + place.offset, within(at.row + place.row, s.height) && within(at.column + place.column, s.width)};
+  }
+  __device__ __forceinline__ Source source(const Outer& outer, const AtK& at) const {
+    return place(outer.places[0], at);
   }
   __device__ __forceinline__ Floats<4> load(const Outer& outer, int k, int end) const {
     Floats<4> values{};
-    if (k >= end || outer.left <= 0) return values;
-    const Pixel at = split_pixel(k, s.by_out_width, s.by_out_height);
+    if (k >= end) return values;
+    const AtK at = at_k(k, end);
     if (vectors) {
-      const float* from = place(at, outer.taps[0]);
-      return from == nullptr ? values : cuda::load<4>(from);
+      const Source found = source(outer, at);
+      return found.inside ? cuda::load<4>(found.from) : values;
     }
     for (int i = 0; i < 4; ++i) {
-      if (i >= outer.left) break;
-      const float* from = place(at, outer.taps[i]);
-      if (from != nullptr) values.at[i] = *from;
+      const Source found = place(outer.places[i], at);
+      if (found.inside) values.at[i] = *found.from;
     }
     return values;
   }
@@ -553,14 +597,16 @@ void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, con
   const Shape2d s(p, p.batch);
   const int64_t rows = int64_t{s.taps()} * s.channels;
   const int64_t depth = p.batch * out_pixels_of(p);
-  const MatmulPlan plan(context, s.groups, rows, s.filters, depth, true);
+  const bool input_in_fours = s.channels % 4 == 0 && aligned_for_vectors(input);
+  const bool filters_in_fours = s.filters % 4 == 0 && aligned_for_vectors(grad_output);
+  const MatmulPlan plan(context, s.groups, rows, s.filters, depth, input_in_fours && filters_in_fours, true);
   float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
   const MatrixOutput to{grad_filters, p.filters, nullptr, Activation::linear,
                         s.filters % 4 == 0 && aligned_for_vectors(grad_filters)};
   run_matmul(context, plan,
              BackwardFiltersProblem{
-                 {s, input, static_cast<int>(rows), s.channels % 4 == 0 && aligned_for_vectors(input)},
-                 {grad_output, p.filters, s.filters, s.filters % 4 == 0 && aligned_for_vectors(grad_output)},
+                 {s, input, static_cast<int>(rows), input_in_fours},
+                 {grad_output, p.filters, s.filters, filters_in_fours},
                  to,
                  plan.partial(parts),
                  static_cast<int>(depth)});
@@ -644,10 +690,8 @@ struct PooledWindows : Windows {
   WindowPixels pixels;
 
   __device__ __forceinline__ Outer outer(int o) const {
-    if (o >= count) return {nullptr, 0, 0};
-    const Pixel at = pixels.at(o);
-    return {input + static_cast<int64_t>(at.image) * s.height * s.width * s.all_channels,
-            at.row * s.stride_height - s.pad_top, at.column * s.stride_width - s.pad_left};
+    if (o >= count) return {input, outside, outside};
+    return outer_of(pixels.at(o));
   }
 };
 
@@ -866,7 +910,7 @@ bool forward_in_one(const Context& context, const Conv2dProblem& conv, const Poo
   // The parts of sums in slices must be added up before there is a maximum. Two slices are given up for the kernels
   // that are saved; more are not.
   constexpr int slices_given_up = 2;
-  const MatmulPlan sliced(context, 1, conv.batch * windows * 4, conv.filters, depth, true);
+  const MatmulPlan sliced(context, 1, conv.batch * windows * 4, conv.filters, depth, false, true);
   const bool takes = sliced.precision == MatmulPrecision::float32 && sliced.slices.count <= slices_given_up;
   if (depth > direct_depth && !takes) return false;
   const bool vectors =
@@ -879,7 +923,7 @@ bool forward_in_one(const Context& context, const Conv2dProblem& conv, const Poo
     const PooledOutput to{output + first, conv.filters, bias, activation, argmax == nullptr ? nullptr : argmax + first,
                           vectors};
     if (run_direct(context, s, pixels, rows, input + first_in, filters, to)) return;
-    const MatmulPlan plan(context, 1, rows, s.filters, depth, false);
+    const MatmulPlan plan(context, 1, rows, s.filters, depth, false, false);
     run_in_float32(
         context, plan,
         PooledForwardProblem{

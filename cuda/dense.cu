@@ -39,12 +39,14 @@ void multiply(const Context& context, const float* a, int64_t a_stride, const fl
               const float* bias, Activation activation, float* c, int64_t rows, int64_t columns, int64_t depth) {
   Scratch scratch(context);
   if (by_library(context, scratch, {rows, columns, depth, a, !AlongA, b, AlongB, c, bias, activation})) return;
-  const MatmulPlan plan(context, 1, rows, columns, depth, true);
+  const bool a_in_fours = aligned_for_vectors(a) && a_stride % 4 == 0;
+  const bool b_in_fours = aligned_for_vectors(b) && b_stride % 4 == 0;
+  const MatmulPlan plan(context, 1, rows, columns, depth, a_in_fours && b_in_fours, true);
   float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
   const MatrixOutput output{c, columns, bias, activation, aligned_for_vectors(c) && columns % 4 == 0};
   const MatrixProduct<AlongA, AlongB> problem{
-      {a, a_stride, static_cast<int>(rows), aligned_for_vectors(a) && a_stride % 4 == 0},
-      {b, b_stride, static_cast<int>(columns), aligned_for_vectors(b) && b_stride % 4 == 0},
+      {a, a_stride, static_cast<int>(rows), a_in_fours},
+      {b, b_stride, static_cast<int>(columns), b_in_fours},
       output,
       plan.partial(parts),
       static_cast<int>(rows),

@@ -18,8 +18,10 @@ namespace convec::cuda {
 
 #if defined(__CUDA_ARCH__)
 #define CONVEC_UNROLL _Pragma("unroll")
+#define CONVEC_NO_UNROLL _Pragma("unroll 1")
 #else
 #define CONVEC_UNROLL
+#define CONVEC_NO_UNROLL
 #endif
 
 constexpr int warp_size = 32;

@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include "cuda_backend.hpp"
+
 namespace convec::cuda {
 
 namespace {
@@ -60,7 +62,12 @@ __global__ void __launch_bounds__(block_threads)
 // Says which code of this build a device runs.
 __global__ void probe_kernel() {}
 
+std::atomic<bool> pipelined{true};
+
 }  // namespace
+
+bool products_are_pipelined() { return pipelined; }
+bool pipeline_products(bool enabled) { return pipelined.exchange(enabled); }
 
 bool tensor_cores(int device) {
   int major = 0;

@@ -13,6 +13,7 @@
 //                                                          along the rows of A (the columns of B)
 //         Outer outer(int o) const;                        what depends on the row of A (the column of B) alone
 //         Floats<4> load(const Outer&, int k, int end);    zero at k >= end and where o lies outside
+//         and what pipelined.hpp asks for
 //   C:    void store(int row, int column, const float* four, int left);   `left` columns of them are within C
 //         or, where windows of four rows become one each, with a member type TakesWindows
 //         void store_rows<Rows, Lanes>(int row, int column, const float* sums, int step, bool within, int left);
@@ -23,7 +24,9 @@
 #include <algorithm>
 
 #include "activation.hpp"
+#include "block_tile.hpp"
 #include "kernel.hpp"
+#include "pipelined.hpp"
 #include "tensor_core.hpp"
 
 namespace convec::cuda {
@@ -73,24 +76,6 @@ struct Loading {
     }
   }
 };
-
-// Slices of the sum over k, each of which is a product of its own whose parts are added up afterwards.
-struct DepthSlices {
-  int count = 1;
-  int size = 0;  // of a slice
-};
-
-// What a block computes: a tile of C, and of its sums over k those from `begin` to `end`.
-struct BlockTile {
-  int first_row, first_column, begin, end;
-};
-template <typename T>
-__device__ __forceinline__ BlockTile tile_of_block(const Divider& by_columns, const DepthSlices& slices, int depth) {
-  std::uint32_t column_tile = blockIdx.x;
-  const int first_row = static_cast<int>(by_columns.split(column_tile)) * T::rows;
-  const int begin = static_cast<int>(blockIdx.y) * slices.size;
-  return {first_row, static_cast<int>(column_tile) * T::columns, begin, min(depth, begin + slices.size)};
-}
 
 template <typename C, typename = void>
 struct TakesWindows : std::false_type {};
@@ -389,6 +374,14 @@ struct Matrix {
     int left;  // of o
   };
   __device__ __forceinline__ Outer outer(int o) const { return {data + o * (AlongK ? stride : 1), count - o}; }
+  struct AtK {
+    int64_t offset;
+    bool inside;
+  };
+  __device__ __forceinline__ AtK at_k(int k, int end) const { return {k * (AlongK ? 1 : stride), k < end}; }
+  __device__ __forceinline__ Source source(const Outer& outer, const AtK& at) const {
+    return {outer.data + at.offset, at.inside && outer.left > 0};
+  }
   __device__ __forceinline__ Floats<4> load(const Outer& outer, int k, int end) const {
     Floats<4> values{};
     if (k >= end || outer.left <= 0) return values;
@@ -444,32 +437,52 @@ struct MaybePartial {
   }
 };
 
-// What a launch looks like, and what it needs.
+// Whether products on tensor cores have their tiles copied asynchronously where they can (pipelined.hpp; at first they
+// have), or through registers.
+bool products_are_pipelined();
+
+// What a launch looks like, and what it needs. This is the only place where a kernel is chosen.
 struct MatmulPlan {
   MatmulPrecision precision;
-  int tile = 0;  // 0 small (in float32 only), 1 medium, 2 large
+  bool pipelined;
+  // Of a tile: 32 x 32 (in float32 only), 64 x 64, 128 x 64 (pipelined only) or 128 x 128.
+  int tile_rows = 32;
+  int tile_columns = 32;
   int z = 1;
   DepthSlices slices;
   int rows, columns;  // of the largest product
 
-  // `z` products of rows x depth and depth x columns.
-  MatmulPlan(const Context& context, int z_, int64_t rows_, int64_t columns_, int64_t depth, bool may_slice)
+  // `z` products of rows x depth and depth x columns. `fours`: both operands are loaded in aligned fours.
+  MatmulPlan(const Context& context, int z_, int64_t rows_, int64_t columns_, int64_t depth, bool fours, bool may_slice)
       : precision(tensor_cores(context.device.index) ? context.matmul_precision : MatmulPrecision::float32),
+        pipelined(fours && precision != MatmulPrecision::float32 && products_are_pipelined()),
         z(z_),
         rows(static_cast<int>(rows_)),
         columns(static_cast<int>(columns_)) {
     const int64_t wanted = multiprocessors(context.device.index);
-    const auto tiles = [&](int64_t edge) { return z * ((rows_ + edge - 1) / edge) * ((columns_ + edge - 1) / edge); };
-    // The largest tile of which there are enough to fill the device, and that columns do not leave mostly empty.
-    if (columns_ > 64 && rows_ > 64 && tiles(128) >= wanted)
-      tile = 2;
-    else if (precision != MatmulPrecision::float32 || (columns_ > 32 && rows_ > 32 && tiles(64) >= wanted))
-      tile = 1;
+    const auto tiles = [&](int64_t down, int64_t across) {
+      return z * ((rows_ + down - 1) / down) * ((columns_ + across - 1) / across);
+    };
+    const auto take = [&](int down, int across) {
+      tile_rows = down;
+      tile_columns = across;
+    };
+    // The largest tile of which there are enough to fill the device, and that rows and columns do not leave mostly
+    // empty. 3xTF32 has three products a load and more words in registers: 128 x 64 is its largest of the pipelined.
+    const bool largest = columns_ > 64 && !(pipelined && precision == MatmulPrecision::tf32x3);
+    // Slices make up for few tiles, but each should be deep enough to be worth its part of the sums.
+    const int64_t slices_of_depth = pipelined && may_slice ? std::max<int64_t>(depth / 512, 1) : 1;
+    if (rows_ > 64 && largest && tiles(128, 128) * slices_of_depth >= wanted)
+      take(128, 128);
+    else if (pipelined && rows_ > 64 && tiles(128, 64) * slices_of_depth >= wanted)
+      take(128, 64);
+    else if (precision != MatmulPrecision::float32 || (columns_ > 32 && rows_ > 32 && tiles(64, 64) >= wanted))
+      take(64, 64);
     slices.size = static_cast<int>(std::max<int64_t>(depth, 1));
     if (!may_slice) return;
-    if (tile == 0 && depth >= 512 && columns_ > 32 && rows_ > 32) tile = 1;  // slices will fill it
+    if (tile_rows == 32 && depth >= 512 && columns_ > 32 && rows_ > 32) take(64, 64);  // slices will fill it
     constexpr int64_t least_depth = 64;
-    const int64_t present = tiles(edge());
+    const int64_t present = tiles(tile_rows, tile_columns);
     const int64_t most = std::min<int64_t>((depth + least_depth - 1) / least_depth, 65535);
     const int64_t count = std::min(most, (2 * wanted + present - 1) / present);
     if (count < 2) return;
@@ -478,7 +491,6 @@ struct MatmulPlan {
     slices.count = static_cast<int>((depth + slices.size - 1) / slices.size);
   }
 
-  int edge() const { return tile == 2 ? 128 : tile == 1 ? 64 : 32; }
   int64_t partial_floats() const { return slices.count == 1 ? 0 : int64_t{slices.count} * z * rows * columns; }
   PartialSums partial(float* data) const {
     return {slices.count == 1 ? nullptr : data, int64_t{z} * rows * columns, int64_t{rows} * columns};
@@ -487,17 +499,29 @@ struct MatmulPlan {
 
 template <typename T, typename Problem>
 void launch_tile(const Context& context, const MatmulPlan& plan, const Problem& problem,
-                 void (*kernel)(Problem, DepthSlices, Divider)) {
+                 void (*kernel)(Problem, DepthSlices, Divider), std::size_t shared_bytes = 0) {
   const int64_t across = (plan.columns + T::columns - 1) / T::columns;
   const int64_t down = (plan.rows + T::rows - 1) / T::rows;
   const dim3 grid(static_cast<unsigned int>(across * down), static_cast<unsigned int>(plan.slices.count),
                   static_cast<unsigned int>(plan.z));
-  launch(kernel, {grid, T::threads, 0, stream_of(context)}, problem, plan.slices, Divider(across));
+  launch(kernel, {grid, T::threads, shared_bytes, stream_of(context)}, problem, plan.slices, Divider(across));
+}
+
+template <typename T, typename Math, typename Problem>
+void run_pipelined(const Context& context, const MatmulPlan& plan, const Problem& problem) {
+  launch_tile<T>(context, plan, problem, pipelined_matmul_kernel<T, Math, Problem>, T::shared_bytes);
 }
 
 template <typename Math, typename Problem>
 void run_on_tensor_cores(const Context& context, const MatmulPlan& plan, const Problem& problem) {
-  if (plan.tile == 2)
+  if (plan.pipelined) {
+    if (plan.tile_rows == 64) return run_pipelined<SmallPipelinedTile, Math>(context, plan, problem);
+    if (plan.tile_columns == 64) return run_pipelined<TallPipelinedTile, Math>(context, plan, problem);
+    // The plan does not choose it for 3xTF32.
+    if constexpr (!std::is_same_v<Math, Tf32x3>)
+      return run_pipelined<LargePipelinedTile, Math>(context, plan, problem);
+  }
+  if (plan.tile_rows == 128)
     launch_tile<LargeTensorTile>(context, plan, problem, tensor_matmul_kernel<LargeTensorTile, Math, Problem>);
   else
     launch_tile<MediumTensorTile>(context, plan, problem, tensor_matmul_kernel<MediumTensorTile, Math, Problem>);
@@ -506,10 +530,10 @@ void run_on_tensor_cores(const Context& context, const MatmulPlan& plan, const P
 // A plan for float32.
 template <typename Problem>
 void run_in_float32(const Context& context, const MatmulPlan& plan, const Problem& problem) {
-  switch (plan.tile) {
-    case 2:
+  switch (plan.tile_rows) {
+    case 128:
       return launch_tile<LargeTile>(context, plan, problem, matmul_kernel<LargeTile, Problem>);
-    case 1:
+    case 64:
       return launch_tile<MediumTile>(context, plan, problem, matmul_kernel<MediumTile, Problem>);
     default:
       return launch_tile<SmallTile>(context, plan, problem, matmul_kernel<SmallTile, Problem>);

@@ -314,7 +314,7 @@ struct VectorsOnDevice::Impl {
                                      all,
                                      columns,
                                      static_cast<int>(stride)}};
-    run_in_float32(context, MatmulPlan(context, 1, queries_now, count, stride, false), product);
+    run_in_float32(context, MatmulPlan(context, 1, queries_now, count, stride, false, false), product);
   }
 
   // Calls found(similarities, first row, rows) for parts of rows [begin, end).

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #if !defined(__x86_64__)
@@ -108,6 +110,15 @@ struct Context {
 
 enum class State : std::uint8_t { ready, collective, barrier, returned };
 
+struct Copy {
+  void* shared;
+  const void* global;
+  unsigned int size;
+  unsigned int source_size;
+  const char* file;
+  int line;
+};
+
 struct Fiber {
   Context context;
   uint3 index{};
@@ -121,6 +132,9 @@ struct Fiber {
   int source = 0;
   Combine combine = nullptr;
   CollectiveResult result{};
+  // Asynchronous copies that have not landed: the groups that were committed, then the one being gathered.
+  std::deque<std::vector<Copy>> groups;
+  std::vector<Copy> copies;
 };
 
 class Block {
@@ -185,6 +199,32 @@ class Block {
     }
     wait();
     return barrier_result_;
+  }
+
+  void copy_async(const Copy& copy) {
+    const auto misaligned = [&](const void* address) {
+      return reinterpret_cast<std::uintptr_t>(address) % copy.size != 0;
+    };
+    if (copy.source_size > copy.size || misaligned(copy.shared) || misaligned(copy.global))
+      fail(text(running_) + " copies " + std::to_string(copy.source_size) + " of " + std::to_string(copy.size) +
+           " bytes, or addresses that are not aligned to them, at " + copy.file + ":" + std::to_string(copy.line));
+    std::memset(copy.shared, 0xFF, copy.size);
+    fibers_[running_].copies.push_back(copy);
+  }
+
+  void commit_copies() {
+    Fiber& own = fibers_[running_];
+    own.groups.push_back(std::move(own.copies));
+    own.copies.clear();
+  }
+
+  void wait_for_copies(std::size_t groups) {
+    Fiber& own = fibers_[running_];
+    for (; own.groups.size() > groups; own.groups.pop_front())
+      for (const Copy& copy : own.groups.front()) {
+        std::memset(copy.shared, 0, copy.size);
+        if (copy.source_size != 0) std::memcpy(copy.shared, copy.global, copy.source_size);
+      }
   }
 
   std::uint32_t active_mask() const {
@@ -359,6 +399,7 @@ class Block {
   std::size_t run_thread() {
     try {
       body_();
+      check_copies(fibers_[running_]);
       fibers_[running_].state = State::returned;
       ++returned_;
       const std::size_t to = next();
@@ -369,6 +410,14 @@ class Block {
       failure_ = std::string("the kernel threw: ") + error.what();
     }
     return fibers_.size();
+  }
+
+  void check_copies(const Fiber& own) {
+    const Copy* left = own.copies.empty() ? nullptr : own.copies.data();
+    for (const std::vector<Copy>& group : own.groups)
+      if (!group.empty()) left = group.data();
+    if (left != nullptr)
+      fail(text(running_) + " returns before its copy has landed, at " + left->file + ":" + std::to_string(left->line));
   }
 
   void prepare(Context& context, std::byte* stack) {
@@ -479,5 +528,11 @@ void trap(const char* file, int line) {
   running_block().fail(std::string("__trap() at ") + file + ":" + std::to_string(line));
 }
 void yield_thread() { running_block().yield(); }
+void copy_async(void* shared, const void* global, unsigned int size, unsigned int source_size, const char* file,
+                int line) {
+  running_block().copy_async({shared, global, size, source_size, file, line});
+}
+void commit_copies() { running_block().commit_copies(); }
+void wait_for_copies(unsigned int groups) { running_block().wait_for_copies(groups); }
 
 }  // namespace convec::emulation

@@ -5,8 +5,8 @@
 // waits for it, as the most careless GPU would. Names and behaviour are the CUDA C++ Programming Guide's; the two
 // headers beside this one have half precision.
 //
-// Not seen by it: races between blocks, memory order, asynchronous copies within a kernel, clusters. Tensor cores are
-// emulated where they are used (cuda/tensor_core.hpp).
+// Not seen by it: races between blocks, memory order, clusters. Tensor cores and asynchronous copies to shared memory are
+// emulated where they are used (cuda/tensor_core.hpp, cuda/async_copy.hpp).
 #pragma once
 
 #include <cmath>
@@ -265,6 +265,16 @@ unsigned int lane();
 std::byte* dynamic_shared_memory();
 [[noreturn]] void trap(const char* file, int line);
 void yield_thread();
+
+// Asynchronous copies of a thread to shared memory, as late as they may be: what `shared` held is lost at once (the
+// bytes become 0xFF, not a number), and the `source_size` bytes, and zeros up to `size`, are read and written when the
+// thread waits for their group. A thread that returns before it has waited for all of its copies fails its block.
+void copy_async(void* shared, const void* global, unsigned int size, unsigned int source_size, const char* file,
+                int line);
+// The copies since the last call become a group.
+void commit_copies();
+// Until at most the last `groups` of them are outstanding.
+void wait_for_copies(unsigned int groups);
 
 inline thread_local uint3 thread_index{};
 inline thread_local uint3 block_index{};

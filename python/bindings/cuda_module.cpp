@@ -70,6 +70,9 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
   module.def("fuse_pooling", &convec::cuda::fuse_pooling, py::arg("enabled"),
              "Whether a convolution with a max pooling behind it is one kernel, for benchmarks and tests; returns what "
              "it was. Steps that were captured before stay as they are.");
+  module.def("pipeline_products", &convec::cuda::pipeline_products, py::arg("enabled"),
+             "Whether products on tensor cores have their tiles copied to shared memory asynchronously, for benchmarks "
+             "and tests; returns what it was. Steps that were captured before stay as they are.");
   convec::python::watch_for_exit();
   convec::python::register_cuda_vectors(module);
   convec::python::register_cuda_word2vec(module);

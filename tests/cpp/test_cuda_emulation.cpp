@@ -12,6 +12,7 @@
 
 #include <convec/error.hpp>
 
+#include "async_copy.hpp"
 #include "emulation.hpp"
 #include "launch.hpp"
 #include "test.hpp"
@@ -234,6 +235,41 @@ __global__ void traps(float*) {
   if (threadIdx.x == 5) __trap();
 }
 
+// A ring of three stages, filled two steps ahead: a thread copies one four of each, and adds up what its neighbour of the
+// other warp has copied.
+enum class Mistake { none, no_wait, late_wait, no_barrier, early_copy, no_last_wait };
+__global__ void ring(float* out, const float* from, int steps, Mistake mistake) {
+  using convec::cuda::commit_copies;
+  using convec::cuda::copy_async;
+  using convec::cuda::wait_for_copies;
+  auto* stages = dynamic_shared<float4>();
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const int other = (thread + 32) % threads;
+  const auto fetch = [&](int step) {
+    // The last step's fours are zeros.
+    copy_async(stages + step % 3 * threads + thread, from + 4 * (step * threads + thread), step + 1 < steps);
+    commit_copies();
+  };
+  float sum = 0.0F;
+  fetch(0);
+  fetch(1);
+  for (int step = 0; step < steps; ++step) {
+    if (mistake == Mistake::late_wait)
+      wait_for_copies<2>();
+    else if (mistake != Mistake::no_wait)
+      wait_for_copies<1>();
+    if (mistake == Mistake::early_copy) fetch(step + 2);
+    if (mistake != Mistake::no_barrier) __syncthreads();
+    if (mistake != Mistake::early_copy) fetch(step + 2);
+    const float4 four = stages[step % 3 * threads + other];
+    sum += four.x + four.y + four.z + four.w;
+  }
+  if (mistake != Mistake::no_last_wait) wait_for_copies<0>();
+  out[thread] = sum;
+}
+__global__ void copies_misaligned(float* out) { convec::cuda::copy_async(dynamic_shared<float>(), out + 1, true); }
+
 __global__ void add_one(int* values, int size) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < size) values[i] += 1;
@@ -336,6 +372,32 @@ TEST(atomics_change_memory_at_once) {
   CHECK(out == std::vector<int>({95 * 48, 95, -95, 127, 192, 1, 1}));
   const auto wide = run<float>(wide_atomics, {dim3(2), dim3(8)}, 8, Schedule::round_robin);
   CHECK(wide == std::vector<float>({16, 32, 48, 64, 8, 4, 0, 0}));
+}
+
+TEST(asynchronous_copies_land_when_they_are_waited_for) {
+  constexpr int threads = 64;
+  constexpr int steps = 7;
+  const Launch where{dim3(1), dim3(threads), 3 * threads * sizeof(float4)};
+  std::vector<float> values(std::size_t{4} * threads * (steps + 2));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 97);
+  const Array<float> from(values.size());
+  check(cudaMemcpy(from.data(), values.data(), 4 * values.size(), cudaMemcpyHostToDevice), "cudaMemcpy");
+  std::vector<float> wanted(threads);
+  for (std::size_t thread = 0; thread < threads; ++thread)
+    for (std::size_t step = 0; step + 1 < steps; ++step)
+      for (std::size_t i = 0; i < 4; ++i) wanted[thread] += values[4 * (step * threads + (thread + 32) % 64) + i];
+  const auto sums = [&](Mistake mistake, Schedule schedule) {
+    return run<float>(ring, where, threads, schedule, static_cast<const float*>(from.data()), steps, mistake);
+  };
+  for (const Schedule schedule : schedules) {
+    CHECK(sums(Mistake::none, schedule) == wanted);
+    for (const Mistake mistake :
+         {Mistake::no_wait, Mistake::late_wait, Mistake::no_barrier, Mistake::early_copy})
+      CHECK(sums(mistake, schedule) != wanted);
+  }
+  CHECK_CONTAINS(failure_of(ring, where, static_cast<const float*>(from.data()), steps, Mistake::no_last_wait),
+                 " returns before its copy has landed, at ");
+  CHECK_CONTAINS(failure_of(copies_misaligned, where), "addresses that are not aligned to them, at ");
 }
 
 TEST(dynamic_shared_memory_has_the_size_asked_for_and_no_values) {

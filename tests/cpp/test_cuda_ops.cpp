@@ -247,16 +247,34 @@ TEST(tiles) {
   compare_dense(130, 20, 136);
 }
 
-// Tiles of both sizes, whole and cut, operands that lie either way, sums in slices, gathers in fours and one by one.
-TEST(tensor_cores) {
-  for (const Multiplication& way : on_tensor_cores) {
+// Runs it in every precision, by asynchronous copies and through registers.
+void on_all_tensor_cores(const std::function<void(const Multiplication&)>& run) {
+  for (const bool pipelined : {false, true}) {
+    convec::cuda::pipeline_products(pipelined);
+    for (const Multiplication& way : on_tensor_cores) run(way);
+  }
+  CHECK(convec::cuda::pipeline_products(true));
+}
+
+// Operands that lie either way, sums in slices, gathers in fours and one by one; more steps than stages.
+TEST(convolutions_on_tensor_cores) {
+  on_all_tensor_cores([](const Multiplication& way) {
     compare_conv2d({2, 7, 6, 4}, {3, 3, 4, 5}, {}, Activation::linear, way);
     compare_conv2d({1, 6, 9, 8}, {3, 2, 8, 12}, {{2, 1}, Padding::same(), {1, 2}}, Activation::linear, way);
     compare_conv2d({2, 9, 8, 6}, {2, 3, 3, 4}, {{3, 2}, Padding::pixels(2, 0, 1, 3), {2, 3}, 2}, Activation::relu, way);
+    compare_conv2d({2, 9, 8, 8}, {2, 3, 4, 8}, {{3, 2}, Padding::pixels(2, 0, 1, 3), {2, 3}, 2}, Activation::relu, way);
+    compare_conv2d({1, 9, 8, 12}, {3, 3, 12, 68}, {{1, 1}, Padding::same(), {1, 1}}, Activation::linear, way);
+  });
+}
+
+// Tiles of all sizes, whole and cut.
+TEST(dense_on_tensor_cores) {
+  on_all_tensor_cores([](const Multiplication& way) {
     compare_dense(5, 13, 7, way);
     compare_dense(35, 200, 36, way);
     compare_dense(130, 36, 136, way);
-  }
+    compare_dense(150, 68, 40, way);
+  });
 }
 
 // What a warp multiplies is what its lanes are said to hold.
@@ -301,8 +319,9 @@ TEST(rounding_to_tf32_and_bfloat16) {
   using convec::cuda::to_tf32;
   const auto bits = [](float value) { return __float_as_uint(value); };
   CHECK_EQ(to_tf32(1.0F), bits(1.0F));
-  CHECK_EQ(to_tf32(__uint_as_float(0x3F801000U)), 0x3F802000U);  // half a step: away from zero
-  CHECK_EQ(to_tf32(__uint_as_float(0xBF801000U)), 0xBF802000U);
+  CHECK_EQ(to_tf32(__uint_as_float(0x3F801000U)), 0x3F800000U);  // half a step: to even
+  CHECK_EQ(to_tf32(__uint_as_float(0xBF803000U)), 0xBF804000U);
+  CHECK_EQ(to_tf32(__uint_as_float(0x3F801001U)), 0x3F802000U);
   CHECK_EQ(to_tf32(__uint_as_float(0x3F800FFFU)), 0x3F800000U);
   CHECK_EQ(to_tf32(INFINITY), bits(INFINITY));
   CHECK(std::isnan(__uint_as_float(to_tf32(__uint_as_float(0x7F800001U)))));
