@@ -554,8 +554,7 @@ def table(rows: list[dict[str, Any]], device: str) -> None:
 
 
 def means(rows: list[dict[str, Any]]) -> None:
-    """Geometric means over the convolutions, a direction and a precision each: which way is to be kept, and how far
-    from cuDNN it is."""
+    """Prints geometric means over the convolutions: which way is to be kept, and how far from cuDNN it is."""
     seconds: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         shape, _, direction = row["what"].partition(", ")

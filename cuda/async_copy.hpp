@@ -1,5 +1,5 @@
-// Asynchronous copies from global to shared memory (compute capability 8.0 and later): a thread goes on while its copies
-// are under way, and waits for groups of them. Others see them once it has waited and all have passed a barrier.
+// Asynchronous copies from global to shared memory (compute capability 8.0 and later): a thread goes on while its
+// copies are under way, and waits for groups of them. Others see them once it has waited and all have passed a barrier.
 #pragma once
 
 #include <cstdint>

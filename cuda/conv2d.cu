@@ -359,8 +359,9 @@ struct Gradients {
     const Pixel at = split_pixel(o, by_width, by_height);
     const int row = at.row + phase.vertical.origin;
     const int column = at.column + phase.horizontal.origin;
-    return {grad_output + ((static_cast<int64_t>(at.image) * s.out_height + row) * s.out_width + column) * s.all_filters,
-            row, column};
+    return {
+        grad_output + ((static_cast<int64_t>(at.image) * s.out_height + row) * s.out_width + column) * s.all_filters,
+        row, column};
   }
   struct AtK {
     int row, column;  // of the output, from that of the pixel's first tap
@@ -604,12 +605,11 @@ void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, con
   const MatrixOutput to{grad_filters, p.filters, nullptr, Activation::linear,
                         s.filters % 4 == 0 && aligned_for_vectors(grad_filters)};
   run_matmul(context, plan,
-             BackwardFiltersProblem{
-                 {s, input, static_cast<int>(rows), input_in_fours},
-                 {grad_output, p.filters, s.filters, filters_in_fours},
-                 to,
-                 plan.partial(parts),
-                 static_cast<int>(depth)});
+             BackwardFiltersProblem{{s, input, static_cast<int>(rows), input_in_fours},
+                                    {grad_output, p.filters, s.filters, filters_in_fours},
+                                    to,
+                                    plan.partial(parts),
+                                    static_cast<int>(depth)});
   if (parts != nullptr)
     add_slices(context, plan.partial(parts), plan.slices.count, s.groups, plan.rows, plan.columns, to, s.filters);
   if (grad_bias != nullptr) column_sums(context, depth, p.filters, grad_output, grad_bias);

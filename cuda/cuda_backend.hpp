@@ -31,8 +31,8 @@ void add_cublas_lt(const std::string& library);
 // gradient of its filters likewise. For benchmarks and tests. Steps that were captured before stay as they are.
 // Returns what it was.
 bool fuse_pooling(bool enabled);
-// Whether products on tensor cores have their tiles copied to shared memory asynchronously where they can (at first they
-// have), or through registers. For benchmarks and tests, as above.
+// Whether products on tensor cores have their tiles copied to shared memory asynchronously where they can (at first
+// they have), or through registers. For benchmarks and tests, as above.
 bool pipeline_products(bool enabled);
 
 }  // namespace convec::cuda

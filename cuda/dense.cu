@@ -44,14 +44,13 @@ void multiply(const Context& context, const float* a, int64_t a_stride, const fl
   const MatmulPlan plan(context, 1, rows, columns, depth, a_in_fours && b_in_fours, true);
   float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
   const MatrixOutput output{c, columns, bias, activation, aligned_for_vectors(c) && columns % 4 == 0};
-  const MatrixProduct<AlongA, AlongB> problem{
-      {a, a_stride, static_cast<int>(rows), a_in_fours},
-      {b, b_stride, static_cast<int>(columns), b_in_fours},
-      output,
-      plan.partial(parts),
-      static_cast<int>(rows),
-      static_cast<int>(columns),
-      static_cast<int>(depth)};
+  const MatrixProduct<AlongA, AlongB> problem{{a, a_stride, static_cast<int>(rows), a_in_fours},
+                                              {b, b_stride, static_cast<int>(columns), b_in_fours},
+                                              output,
+                                              plan.partial(parts),
+                                              static_cast<int>(rows),
+                                              static_cast<int>(columns),
+                                              static_cast<int>(depth)};
   run_matmul(context, plan, problem);
   if (parts != nullptr)
     add_slices(context, plan.partial(parts), plan.slices.count, 1, plan.rows, plan.columns, output, 0);

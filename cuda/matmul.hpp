@@ -338,20 +338,34 @@ __global__ void __launch_bounds__(T::threads)
     }
   }
 
-  // Two neighbouring lanes hold two columns each of two rows; after an exchange, four of one.
-  const bool odd = member % 2 != 0;
-  CONVEC_UNROLL
-  for (int i = 0; i < row_count; ++i) {
-    const int m = first_row + row + i * 16 + group + (odd ? 8 : 0);
+  // Sixteen rows of each warp at a time lie down in shared memory, fours in places that depend on the row, and are
+  // stored from there: one place in the code for the activations.
+  static_assert(sizeof(shared_a) >= sizeof(Word) * T::threads / warp_size * 16 * T::warp_columns);
+  Word* const own = &shared_a.at[0][0][0] + thread / warp_size * 16 * T::warp_columns;
+  const auto place = [&](int r, int c) { return own + r * T::warp_columns + (c ^ (r % 8 * 4)); };
+  __syncthreads();
+  CONVEC_NO_UNROLL
+  for (int pass = 0; pass < row_count; ++pass) {
     CONVEC_UNROLL
-    for (int j = 0; j < column_count; ++j) {
-      const float (&c)[4] = sums[i][j];
-      const float first = __shfl_xor_sync(whole_warp, odd ? c[0] : c[2], 1);
-      const float second = __shfl_xor_sync(whole_warp, odd ? c[1] : c[3], 1);
-      const float four[4] = {odd ? first : c[0], odd ? second : c[1], odd ? c[2] : first, odd ? c[3] : second};
-      const int n = first_column + column + j * 8 + member / 2 * 4;
+    for (int i = 0; i < row_count; ++i) {
+      if (i != pass) continue;
+      CONVEC_UNROLL
+      for (int j = 0; j < column_count; ++j)
+        for (int n = 0; n < 4; ++n)
+          *place(group + n / 2 * 8, j * 8 + member * 2 + n % 2) = __float_as_uint(sums[i][j][n]);
+    }
+    __syncwarp();
+    constexpr int fours = T::warp_columns / 4;
+    CONVEC_NO_UNROLL
+    for (int i = lane; i < 16 * fours; i += warp_size) {
+      const int m = first_row + row + pass * 16 + i / fours;
+      const int n = first_column + column + i % fours * 4;
+      const Word* const from = place(i / fours, i % fours * 4);
+      const float four[4] = {__uint_as_float(from[0]), __uint_as_float(from[1]), __uint_as_float(from[2]),
+                             __uint_as_float(from[3])};
       if (m < operands.rows && n < operands.columns) operands.c.store(m, n, four, operands.columns - n);
     }
+    __syncwarp();
   }
 #else
   __trap();  // tensor_cores() is asked before
@@ -481,10 +495,12 @@ struct MatmulPlan {
     slices.size = static_cast<int>(std::max<int64_t>(depth, 1));
     if (!may_slice) return;
     if (tile_rows == 32 && depth >= 512 && columns_ > 32 && rows_ > 32) take(64, 64);  // slices will fill it
-    constexpr int64_t least_depth = 64;
+    // Two blocks for every multiprocessor. The pipelined are all there at once, and one more would wait for the end of
+    // the others; they take a few steps to get going.
+    const int64_t least_depth = pipelined ? 128 : 64;
     const int64_t present = tiles(tile_rows, tile_columns);
     const int64_t most = std::min<int64_t>((depth + least_depth - 1) / least_depth, 65535);
-    const int64_t count = std::min(most, (2 * wanted + present - 1) / present);
+    const int64_t count = std::min(most, (2 * wanted + (pipelined ? 0 : present - 1)) / present);
     if (count < 2) return;
     const int64_t step = 16;  // slices start at whole tiles
     slices.size = static_cast<int>(((depth + count - 1) / count + step - 1) / step * step);
@@ -518,8 +534,7 @@ void run_on_tensor_cores(const Context& context, const MatmulPlan& plan, const P
     if (plan.tile_rows == 64) return run_pipelined<SmallPipelinedTile, Math>(context, plan, problem);
     if (plan.tile_columns == 64) return run_pipelined<TallPipelinedTile, Math>(context, plan, problem);
     // The plan does not choose it for 3xTF32.
-    if constexpr (!std::is_same_v<Math, Tf32x3>)
-      return run_pipelined<LargePipelinedTile, Math>(context, plan, problem);
+    if constexpr (!std::is_same_v<Math, Tf32x3>) return run_pipelined<LargePipelinedTile, Math>(context, plan, problem);
   }
   if (plan.tile_rows == 128)
     launch_tile<LargeTensorTile>(context, plan, problem, tensor_matmul_kernel<LargeTensorTile, Math, Problem>);

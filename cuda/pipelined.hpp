@@ -3,8 +3,8 @@
 //
 // Shared memory holds float32 as it is in memory; factors are rounded when they are loaded from there. The order of the
 // terms of a sum is free, so that a lane takes, of sixteen neighbours along k, the four at 4 * member, and each of its
-// loads brings four words: 512 bytes a warp in four wavefronts, as ldmatrix does, from a layout without conflicts. Where
-// an operand lies is the same for both ways that it may lie in memory:
+// loads brings four words: 512 bytes a warp in four wavefronts, as ldmatrix does, from a layout without conflicts.
+// Where an operand lies is the same for both ways that it may lie in memory:
 //
 //   along k    lines of 16 terms of an o, two a 128 bytes, whose halves change places where bit 4 of o is set
 //   along o    lines of Edge neighbours of a k, whose fours are numbered XOR bits 2 and 3 of k
@@ -64,7 +64,8 @@ struct StageLayout {
     return k * Edge + (o ^ (k / 4 % 4 * 4));
   }
 
-  // Where a lane's words begin, of the even and of the odd u: at() taken apart, so that the rest is known to the compiler.
+  // Where a lane's words begin, of the even and of the odd u: at() taken apart, so that the rest is known to the
+  // compiler.
   struct Lane {
     int even, odd;
   };
@@ -143,8 +144,8 @@ class Copying {
   int places_[places];
 };
 
-// Of sixteen terms, what a lane passes to multiplication number `step`: half 0 for the first four members' places, 1 for
-// the others.
+// Of sixteen terms, what a lane passes to multiplication number `step`: half 0 for the first four members' places, 1
+// for the others.
 template <typename Math>
 __device__ __forceinline__ Word word_of(const Floats<4>& terms, int step, int half) {
   if constexpr (Math::per_word == 2)
@@ -244,19 +245,17 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
   // stored from there: one place in the code for the activations, and whole lines of C.
   const auto place = [&](int r, int c) { return shared + r * T::columns + (c ^ (r / 16 % 2 * 16)); };
   CONVEC_UNROLL
-  for (int i = 0; i < row_count; ++i)
+  for (int i = 0; i < row_count; ++i) CONVEC_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    const int r = row + o_of(2 * i + half, group);
     CONVEC_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int r = row + o_of(2 * i + half, group);
-      CONVEC_UNROLL
-      for (int q = 0; q < column_count / 4; ++q)
-        CONVEC_UNROLL
-        for (int n = 0; n < 2; ++n) {
-          const int c = column + o_of(q * 4, 2 * member + n);
-          store<4>(place(r, c), {sums[i][q * 4][half * 2 + n], sums[i][q * 4 + 1][half * 2 + n],
-                                 sums[i][q * 4 + 2][half * 2 + n], sums[i][q * 4 + 3][half * 2 + n]});
-        }
+    for (int q = 0; q < column_count / 4; ++q) CONVEC_UNROLL
+    for (int n = 0; n < 2; ++n) {
+      const int c = column + o_of(q * 4, 2 * member + n);
+      store<4>(place(r, c), {sums[i][q * 4][half * 2 + n], sums[i][q * 4 + 1][half * 2 + n],
+                             sums[i][q * 4 + 2][half * 2 + n], sums[i][q * 4 + 3][half * 2 + n]});
     }
+  }
   __syncthreads();
   constexpr int fours = T::columns / 4;
   CONVEC_NO_UNROLL

@@ -91,7 +91,8 @@ inline void multiply_bfloat16(float (&c)[4], const Word (&a)[4], const Word (&b)
 
 #elif CONVEC_TENSOR_CORES
 
-// To the nearest. Ties go to even from 9.0 on, which has an instruction for it; before, away from zero, in two or three.
+// To the nearest. Ties go to even from 9.0 on, which has an instruction for it; before, away from zero, in two or
+// three.
 __device__ __forceinline__ Word to_tf32(float value) {
   Word word;
 #if __CUDA_ARCH__ >= 900
@@ -102,8 +103,8 @@ __device__ __forceinline__ Word to_tf32(float value) {
   return word;
 }
 // The same, from a copy of the value: ptxas (13.0) rounds where the value lies, and then moves the words to where a
-// fragment must lie, many of them more than once. With the multiplication that writes the copy, which it does not remove,
-// a step of a tile has a third fewer instructions.
+// fragment must lie, many of them more than once. With the multiplication that writes the copy, which it does not
+// remove, a step of a tile has a third fewer instructions.
 __device__ __forceinline__ Word to_tf32_apart(float value) {
   float copy;
   asm("mul.rn.f32 %0, %1, 0f3F800000;" : "=f"(copy) : "f"(value));

@@ -5,8 +5,8 @@
 // waits for it, as the most careless GPU would. Names and behaviour are the CUDA C++ Programming Guide's; the two
 // headers beside this one have half precision.
 //
-// Not seen by it: races between blocks, memory order, clusters. Tensor cores and asynchronous copies to shared memory are
-// emulated where they are used (cuda/tensor_core.hpp, cuda/async_copy.hpp).
+// Not seen by it: races between blocks, memory order, clusters. Tensor cores and asynchronous copies to shared memory
+// are emulated where they are used (cuda/tensor_core.hpp, cuda/async_copy.hpp).
 #pragma once
 
 #include <cmath>

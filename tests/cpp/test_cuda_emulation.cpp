@@ -235,8 +235,8 @@ __global__ void traps(float*) {
   if (threadIdx.x == 5) __trap();
 }
 
-// A ring of three stages, filled two steps ahead: a thread copies one four of each, and adds up what its neighbour of the
-// other warp has copied.
+// A ring of three stages, filled two steps ahead: a thread copies one four of each, and adds up what its neighbour of
+// the other warp has copied.
 enum class Mistake { none, no_wait, late_wait, no_barrier, early_copy, no_last_wait };
 __global__ void ring(float* out, const float* from, int steps, Mistake mistake) {
   using convec::cuda::commit_copies;
@@ -391,8 +391,7 @@ TEST(asynchronous_copies_land_when_they_are_waited_for) {
   };
   for (const Schedule schedule : schedules) {
     CHECK(sums(Mistake::none, schedule) == wanted);
-    for (const Mistake mistake :
-         {Mistake::no_wait, Mistake::late_wait, Mistake::no_barrier, Mistake::early_copy})
+    for (const Mistake mistake : {Mistake::no_wait, Mistake::late_wait, Mistake::no_barrier, Mistake::early_copy})
       CHECK(sums(mistake, schedule) != wanted);
   }
   CHECK_CONTAINS(failure_of(ring, where, static_cast<const float*>(from.data()), steps, Mistake::no_last_wait),

@@ -113,8 +113,11 @@ def pipelined(enabled: bool) -> Iterator[None]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("op", OPS)
 def test_values_emulated(op: str, precision: str, way: str, emulated: None) -> None:
+    # Through registers go all cases that are not loaded in fours, and here some of the others.
+    every = 1 if way == "pipelined" else 4
+    number = {case.id: index for index, case in enumerate(cases.CASES[op])}
     with pipelined(way == "pipelined"):
-        check(op, precision, to_emulated, small, False)
+        check(op, precision, to_emulated, lambda case: small(case) and number[case.id] % every == 0, False)
 
 
 @pytest.mark.skipif(bool(GPU_PROBLEM), reason=GPU_PROBLEM)
