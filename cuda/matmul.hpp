@@ -350,9 +350,11 @@ __global__ void __launch_bounds__(T::threads)
     for (int i = 0; i < row_count; ++i) {
       if (i != pass) continue;
       CONVEC_UNROLL
-      for (int j = 0; j < column_count; ++j)
+      for (int j = 0; j < column_count; ++j) {
+        CONVEC_UNROLL
         for (int n = 0; n < 4; ++n)
           *place(group + n / 2 * 8, j * 8 + member * 2 + n % 2) = __float_as_uint(sums[i][j][n]);
+      }
     }
     __syncwarp();
     constexpr int fours = T::warp_columns / 4;

@@ -50,7 +50,7 @@ using LargePipelinedTile = PipelinedTile<128, 128, 64, 64, 4, 2>;
 using TallPipelinedTile = PipelinedTile<128, 64, 64, 32, 4, 2>;
 using SmallPipelinedTile = PipelinedTile<64, 64, 32, 32, 4, 3>;
 
-// Number u of lane `group`'s within a warp's part of an operand, and the inverse of what it does to sixteen fours.
+// Number u of lane `group`'s within a warp's part of an operand.
 __device__ __forceinline__ int four_of(int group) { return group % 2 * 4 + group / 2; }
 __device__ __forceinline__ int o_of(int u, int group) { return u / 4 * 32 + four_of(group) * 4 + u % 4; }
 
@@ -245,15 +245,17 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
   // stored from there: one place in the code for the activations, and whole lines of C.
   const auto place = [&](int r, int c) { return shared + r * T::columns + (c ^ (r / 16 % 2 * 16)); };
   CONVEC_UNROLL
-  for (int i = 0; i < row_count; ++i) CONVEC_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    const int r = row + o_of(2 * i + half, group);
+  for (int u = 0; u < row_count * 2; ++u) {
+    const int r = row + o_of(u, group);
     CONVEC_UNROLL
-    for (int q = 0; q < column_count / 4; ++q) CONVEC_UNROLL
-    for (int n = 0; n < 2; ++n) {
-      const int c = column + o_of(q * 4, 2 * member + n);
-      store<4>(place(r, c), {sums[i][q * 4][half * 2 + n], sums[i][q * 4 + 1][half * 2 + n],
-                             sums[i][q * 4 + 2][half * 2 + n], sums[i][q * 4 + 3][half * 2 + n]});
+    for (int q = 0; q < column_count / 4; ++q) {
+      CONVEC_UNROLL
+      for (int n = 0; n < 2; ++n) {
+        const auto* const of_four = &sums[u / 2][q * 4];
+        const int number = u % 2 * 2 + n;
+        store<4>(place(r, column + o_of(q * 4, 2 * member + n)),
+                 {of_four[0][number], of_four[1][number], of_four[2][number], of_four[3][number]});
+      }
     }
   }
   __syncthreads();
