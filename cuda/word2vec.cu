@@ -91,7 +91,8 @@ double largest_share(const Word2Vec& model) {
 
 // Cuts a text into pieces of whole sentences: about `piece` tokens, more where a sentence is longer. Returns where they
 // begin, and the end.
-std::vector<std::int64_t> cut(const std::int32_t* tokens, std::int64_t size, std::int64_t piece) {
+template <typename Tokens>
+std::vector<std::int64_t> cut(Tokens&& tokens, std::int64_t size, std::int64_t piece) {
   std::vector<std::int64_t> cuts = {0};
   while (cuts.back() < size) {
     const std::int64_t begin = cuts.back();
@@ -105,6 +106,35 @@ std::vector<std::int64_t> cut(const std::int32_t* tokens, std::int64_t size, std
   }
   return cuts;
 }
+
+// Single numbers of a text on a device, fetched a stretch at a time.
+class FetchedTokens {
+ public:
+  FetchedTokens(const std::int32_t* tokens, std::int64_t size, cudaStream_t stream)
+      : tokens_(tokens), size_(size), stream_(stream) {}
+
+  std::int32_t operator[](std::int64_t index) {
+    if (index < first_ || index >= first_ + static_cast<std::int64_t>(stretch_.size())) fetch(index);
+    return stretch_[static_cast<std::size_t>(index - first_)];
+  }
+
+ private:
+  void fetch(std::int64_t index) {
+    constexpr std::int64_t length = 4096;
+    first_ = index / length * length;
+    stretch_.resize(static_cast<std::size_t>(std::min(length, size_ - first_)));
+    check(cudaMemcpyAsync(stretch_.data(), tokens_ + first_, stretch_.size() * sizeof(std::int32_t),
+                          cudaMemcpyDeviceToHost, stream_),
+          "a copy from the device");
+    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+  }
+
+  const std::int32_t* tokens_;
+  std::int64_t size_;
+  cudaStream_t stream_;
+  std::int64_t first_ = 0;
+  std::vector<std::int32_t> stretch_;
+};
 
 std::int64_t longest_piece(const std::vector<std::int64_t>& cuts) {
   std::int64_t longest = 0;
@@ -159,7 +189,8 @@ struct Word2VecIds::Impl {
   const std::int32_t* tokens;
   std::int64_t size;
   std::vector<std::int64_t> cuts;
-  DeviceBuffer<std::int32_t> on_device;
+  DeviceBuffer<std::int32_t> copy;
+  const std::int32_t* on_device = nullptr;  // the copy, or what was there; null: streamed
 };
 
 struct Word2VecOnDevice::Impl {
@@ -468,16 +499,46 @@ Word2VecIds::Word2VecIds(const Word2VecOnDevice& model, const std::int32_t* toke
            2 * longest_piece(impl_->cuts) * piece_bytes(on_device.model->options().negative);
   }
   if (bytes == 0 || bytes > room) return;
-  impl_->on_device = DeviceBuffer<std::int32_t>(device, size);
-  check(cudaMemcpy(impl_->on_device.data(), tokens, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice),
+  impl_->copy = DeviceBuffer<std::int32_t>(device, size);
+  check(cudaMemcpy(impl_->copy.data(), tokens, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice),
         "a copy to the device");
+  impl_->on_device = impl_->copy.data();
+}
+
+Word2VecIds::Word2VecIds(const Word2VecOnDevice& model, const ConstTensorView& tokens, void* stream)
+    : impl_(std::make_unique<Impl>()) {
+  const Word2VecOnDevice::Impl& on_device = *model.impl_;
+  const int device = on_device.options.device;
+  if (tokens.dtype != DType::int32)
+    throw DTypeError(std::string("tokens is ") + name_of(tokens.dtype) + ", but must be int32");
+  if (tokens.shape.rank() != 1)
+    throw ShapeError("tokens has " + std::to_string(tokens.shape.rank()) + " dimensions, but must have 1");
+  if (tokens.device != Device{DeviceType::cuda, device})
+    throw DeviceError("tokens is on " + to_string(tokens.device) +
+                      ", but the model is on cuda:" + std::to_string(device) + "; move one of them");
+  const DeviceGuard guard(device);
+  const Stream own(device);
+  Event made(device);
+  made.record(static_cast<cudaStream_t>(stream));
+  made.hold(own.get());
+  const auto* data = static_cast<const std::int32_t*>(tokens.data);
+  const std::int64_t size = tokens.shape[0];
+  FetchedTokens fetched(data, size, own.get());
+  const std::int64_t bad = find_bad_token(device, data, size, on_device.words, own.get());
+  if (bad >= 0) word2vec::refuse_token(bad, fetched[bad], on_device.words);
+  impl_->tokens = nullptr;
+  impl_->size = size;
+  impl_->cuts = cut(fetched, size, piece_tokens(*on_device.model, on_device.options));
+  // What is longer than a piece is one sentence and its end.
+  if (longest_piece(impl_->cuts) > word2vec::longest_sentence + 1) word2vec::refuse_sentence();
+  if (size > 0) impl_->on_device = data;
 }
 Word2VecIds::~Word2VecIds() = default;
 Word2VecIds::Word2VecIds(Word2VecIds&&) noexcept = default;
 Word2VecIds& Word2VecIds::operator=(Word2VecIds&&) noexcept = default;
 
 std::int64_t Word2VecIds::size() const noexcept { return impl_->size; }
-bool Word2VecIds::resident() const noexcept { return impl_->on_device.data() != nullptr; }
+bool Word2VecIds::resident() const noexcept { return impl_->on_device != nullptr; }
 
 Word2VecOnDevice::Word2VecOnDevice(Word2Vec& model, const Word2VecDeviceOptions& options) {
   check_options(model, options);
@@ -543,7 +604,7 @@ Word2VecResult Word2VecOnDevice::train(const std::int32_t* tokens, std::int64_t 
 Word2VecResult Word2VecOnDevice::train(const Word2VecIds& ids, const Word2VecTraining& training) {
   check_call(training, impl_->options.concurrency);
   const DeviceGuard guard(impl_->options.device);
-  return impl_->train(ids.impl_->tokens, ids.impl_->on_device.data(), ids.impl_->cuts, training);
+  return impl_->train(ids.impl_->tokens, ids.impl_->on_device, ids.impl_->cuts, training);
 }
 
 int Word2VecOnDevice::concurrency() const noexcept { return impl_->update->teams(); }

@@ -50,6 +50,10 @@ constexpr int word2vec_chunk = 32;
 
 inline std::int64_t word2vec_tiles(std::int64_t tokens) { return (tokens + word2vec_tile - 1) / word2vec_tile; }
 
+// Index of the first number outside [-1, words), or -1. Waits for the stream.
+std::int64_t find_bad_token(int device, const std::int32_t* tokens, std::int64_t size, std::int64_t words,
+                            cudaStream_t stream);
+
 // Queues the draws.
 void draw_word2vec_piece(int device, const Word2VecDrawSettings& settings, const Word2VecPiece& piece,
                          cudaStream_t stream);

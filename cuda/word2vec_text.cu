@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <climits>
 #include <cstdint>
 
 #include "kernel.hpp"
@@ -187,6 +188,17 @@ __global__ void __launch_bounds__(block_threads) weigh_samples(std::int32_t nega
   }
 }
 
+// first[0] = the smallest index of a number outside [-1, words), where there is one.
+__global__ void __launch_bounds__(block_threads)
+    check_tokens_kernel(const std::int32_t* tokens, std::int64_t size, std::int64_t words, unsigned long long* first) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += step)
+    if (tokens[i] < -1 || tokens[i] >= words) {
+      atomicMin(first, static_cast<unsigned long long>(i));
+      return;
+    }
+}
+
 // ---- Tables -----------------------------------------------------------------------------------------------------
 
 __device__ inline float to_float(float value) { return value; }
@@ -211,6 +223,19 @@ void launch_convert(const void* from, void* to, std::int64_t size, int device, c
 }
 
 }  // namespace
+
+std::int64_t find_bad_token(int device, const std::int32_t* tokens, std::int64_t size, std::int64_t words,
+                            cudaStream_t stream) {
+  if (size == 0) return -1;
+  const DeviceBuffer<unsigned long long> first(device, 1);
+  check(cudaMemsetAsync(first.data(), 0xFF, sizeof(unsigned long long), stream), "cudaMemsetAsync");
+  launch(check_tokens_kernel, {loop_grid(device, size), dim3(block_threads), 0, stream}, tokens, size, words,
+         first.data());
+  unsigned long long found = 0;
+  check(cudaMemcpyAsync(&found, first.data(), sizeof found, cudaMemcpyDeviceToHost, stream), "a copy from the device");
+  check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  return found == ULLONG_MAX ? -1 : static_cast<std::int64_t>(found);
+}
 
 void draw_word2vec_piece(int device, const Word2VecDrawSettings& settings, const Word2VecPiece& piece,
                          cudaStream_t stream) {

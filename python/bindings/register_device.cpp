@@ -10,6 +10,7 @@
 #include "array.hpp"
 #include "backend.hpp"
 #include "bindings.hpp"
+#include "device_array.hpp"
 #include "gil.hpp"
 
 namespace convec::python {
@@ -83,6 +84,19 @@ void register_device(py::module_& module) {
         return backend(device).free_memory(device);
       },
       py::arg("index"), "Bytes of a CUDA device's memory that are free.");
+  module.def(
+      "cuda_array",
+      [](const py::object& object, const std::string& name) -> py::object {
+        const Array array = to_array(object, name.c_str());
+        if (!array.on_device()) return py::none();
+        const ConstTensorView found = view(array, name.c_str());
+        return py::make_tuple(array.object(), reinterpret_cast<std::uintptr_t>(found.data), name_of(found.dtype),
+                              to_tuple(found.shape), found.device.index,
+                              reinterpret_cast<std::uintptr_t>(array.context().stream));
+      },
+      py::arg("object"), py::arg("name"),
+      "What convec._cuda asks of a C-contiguous array on a CUDA device: who keeps it alive, its address, dtype, shape "
+      "and device, and the stream that waits for what has made it. None: it is not on one.");
   py::class_<DeviceMemory>(module, "DeviceMemory", "Memory of a CUDA device, zeroed.")
       .def(py::init<int, std::size_t>(), py::arg("index"), py::arg("bytes"))
       .def_property_readonly("address", &DeviceMemory::address)

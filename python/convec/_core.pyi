@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'InUse', 'Network', 'Use', 'Vocabulary', 'Word2VecReader', 'Word2VecReplica', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'check_matmul_precision', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_matmul_precision', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'InUse', 'Network', 'Use', 'Vocabulary', 'Word2VecReader', 'Word2VecReplica', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'check_matmul_precision', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'cuda_array', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_matmul_precision', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
 class Use:
     """
     A thread uses a model while it is within `with`.
@@ -464,6 +464,10 @@ def conv2d_backward_input(grad_output: typing.Any, filters: typing.Any, input_sh
 def cpu_name() -> str:
     """
     The processor's own name.
+    """
+def cuda_array(object: typing.Any, name: str) -> typing.Any:
+    """
+    What convec._cuda asks of a C-contiguous array on a CUDA device: who keeps it alive, its address, dtype, shape and device, and the stream that waits for what has made it. None: it is not on one.
     """
 def current_isa() -> str:
     """

@@ -225,6 +225,53 @@ def test_progress_stops_training(emulated: None) -> None:
     assert tables.train(ids)["trained_words"] == int((tokens >= 0).sum())
 
 
+class OwnStream:
+    """Ids on the device whose producer names a stream."""
+
+    def __init__(self, array: _device.DeviceArray, stream: int) -> None:
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | {"stream": stream}
+
+
+def test_ids_on_the_device_stay_there(emulated: None) -> None:
+    cuda = _device.load_cuda()
+    tokens = np.random.default_rng(0).integers(0, 300, 5000).astype(np.int32)
+    tokens[::20] = -1
+    tokens[1000:3000] = 7  # a sentence that is longer than pieces, and than what is fetched of them at once
+    there = _device.DeviceArray.of(tokens)
+    found = []
+    for make in (lambda: tokens, lambda: there, lambda: OwnStream(there, 1)):
+        trainer = trainer_of()
+        tables = cuda.Word2VecTables(trainer, concurrency=1, piece_tokens=256)
+        free = _core.free_device_memory(0)
+        ids = cuda.Word2VecIds(tables, make())
+        assert ids.resident
+        assert len(ids) == len(tokens)
+        assert (_core.free_device_memory(0) == free) == (make() is not tokens)
+        tables.train(ids)
+        tables.download()
+        found.append(trainer.vectors.copy())
+        del ids, tables
+    for vectors in found[1:]:
+        np.testing.assert_array_equal(vectors, found[0])
+
+
+def test_bad_ids_on_the_device_are_refused(emulated: None) -> None:
+    cuda = _device.load_cuda()
+    tables = cuda.Word2VecTables(trainer_of(5))
+    of = _device.DeviceArray.of
+    with pytest.raises(ValueError, match=r"tokens\[2\] is 5, but must be -1 or below 5"):
+        cuda.Word2VecIds(tables, of(np.array([1, -1, 5, 9], np.int32)))
+    with pytest.raises(ValueError, match=r"tokens\[0\] is -2"):
+        cuda.Word2VecIds(tables, of(np.array([-2], np.int32)))
+    with pytest.raises(TypeError, match="tokens is int64"):
+        cuda.Word2VecIds(tables, of(np.array([1, 2])))
+    with pytest.raises(ValueError, match="2 dimensions"):
+        cuda.Word2VecIds(tables, of(np.zeros((2, 2), np.int32)))
+    with pytest.raises(TypeError, match="int32"):
+        cuda.Word2VecIds(tables, [1, 2])
+    assert len(cuda.Word2VecIds(tables, of(np.zeros(0, np.int32)))) == 0
+
+
 def test_bad_tokens_are_refused(emulated: None) -> None:
     cuda = _device.load_cuda()
     tables = cuda.Word2VecTables(trainer_of(5), tables="bfloat16", concurrency=3)

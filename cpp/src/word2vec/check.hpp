@@ -26,17 +26,23 @@ inline void check_finite(double value, double least, const char* name) {
                      std::to_string(least));
 }
 
+[[noreturn]] inline void refuse_token(std::int64_t index, std::int32_t token, std::int64_t vocabulary_size) {
+  throw ValueError("tokens[" + std::to_string(index) + "] is " + std::to_string(token) + ", but must be -1 or below " +
+                   std::to_string(vocabulary_size) + ", the number of words");
+}
+
+[[noreturn]] inline void refuse_sentence() {
+  throw ValueError("a sentence of tokens is longer than 1000000000 words; cut it by a -1");
+}
+
 inline void check_tokens(const std::int32_t* tokens, std::int64_t size, std::int64_t vocabulary_size) {
   check_range<std::int64_t>(size, 0, std::numeric_limits<std::int64_t>::max() / 8, "size");
   std::int64_t sentence = 0;
   for (std::int64_t i = 0; i < size; ++i) {
     const std::int32_t token = tokens[i];
-    if (token < -1 || token >= vocabulary_size)
-      throw ValueError("tokens[" + std::to_string(i) + "] is " + std::to_string(token) + ", but must be -1 or below " +
-                       std::to_string(vocabulary_size) + ", the number of words");
+    if (token < -1 || token >= vocabulary_size) refuse_token(i, token, vocabulary_size);
     sentence = token < 0 ? 0 : sentence + 1;
-    if (sentence > longest_sentence)
-      throw ValueError("a sentence of tokens is longer than 1000000000 words; cut it by a -1");
+    if (sentence > longest_sentence) refuse_sentence();
   }
 }
 

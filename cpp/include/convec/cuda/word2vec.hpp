@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include <convec/tensor.hpp>
 #include <convec/word2vec.hpp>
 
 namespace convec::cuda {
@@ -34,12 +35,19 @@ struct Word2VecDeviceOptions {
 class Word2VecOnDevice;
 
 /// Word numbers for several epochs: checked once, and copied to the device where there is room; otherwise streamed
-/// from the host's memory, which must live as long.
+/// from the host's memory, which must live as long. Numbers that lie on the device already stay where they are.
 class Word2VecIds {
  public:
   /// @param tokens `size` numbers, each sentence followed by -1 (the last one need not be)
   /// @throws ValueError a number is not in the model's vocabulary. @throws DeviceError
   Word2VecIds(const Word2VecOnDevice& model, const std::int32_t* tokens, std::int64_t size);
+  /// Numbers in the memory of the model's device, which are neither copied nor moved: the memory must live as long,
+  /// and stay as it is. Returns when they have been checked.
+  /// @param tokens (size,) int32, as above
+  /// @param stream whose work so far makes them (a cudaStream_t; null: the default stream)
+  /// @throws DTypeError, ShapeError they are not int32, or have not one dimension. @throws ValueError a number is not
+  /// in the model's vocabulary. @throws DeviceError they are elsewhere, or the device fails.
+  Word2VecIds(const Word2VecOnDevice& model, const ConstTensorView& tokens, void* stream = nullptr);
   ~Word2VecIds();
   Word2VecIds(Word2VecIds&&) noexcept;             ///< leaves the other empty
   Word2VecIds& operator=(Word2VecIds&&) noexcept;  ///< leaves the other empty
