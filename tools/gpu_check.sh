@@ -148,7 +148,7 @@ if [ "${#sanitizer[@]}" != 0 ] || [ "$dry" = 1 ]; then
     with=() name="tests of $tool alone"
     if [ "${#sanitizer[@]}" != 0 ]; then with=("${sanitizer[@]}" --tool "$tool") name=$tool; fi
     CONVEC_TEST_EVERY=7 step "$name" 45 ${with[@]+"${with[@]}"} "${pytest[@]}" "${ops[@]}" -k "$on and ($small)"
-    CONVEC_TEST_EVERY=7 step "precision $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" \
+    CONVEC_TEST_EVERY=14 step "precision $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" \
       tests/python/test_cuda_precision.py -k "$on and values"
     step "Word2Vec $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" tests/python/test_word2vec_cuda.py -k "$learns"
   done
