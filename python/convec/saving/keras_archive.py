@@ -150,20 +150,26 @@ class _Reader:
             raise ValueError(
                 f"{found.name} in {self._name} is compressed, which Keras' arrays are not: HDF5 would unpack any size"
             )
-        if found.chunks is not None and found.shape is not None:
-            self._check_chunks(found)
+        if found.chunks is not None:  # one is held at a time, as large as it claims to be
+            check_size(self._name, self._size, math.prod(found.chunks) * found.dtype.itemsize)
         if found.shape is None or found.dtype.kind not in "fiu":
             raise ValueError(
                 f"{found.name} in {self._name} is {found.dtype} of shape {found.shape}: no array of numbers"
             )
         return found
 
+    def _check_sizes(self, arrays: Sequence[Any]) -> None:
+        """Raises ValueError where arrays, or their chunks, claim more than the file can hold."""
+        check_size(self._name, self._size, sum(array.nbytes for array in arrays))
+        for array in arrays:
+            if array.chunks is not None:
+                self._check_chunks(array)
+
     def _check_chunks(self, found: Any) -> None:
         """Raises ValueError where an array's chunks claim more than they can hold: HDF5 would take memory for it."""
         item = math.prod(found.chunks) * found.dtype.itemsize
         counts = [-(-extent // step) for extent, step in zip(found.shape, found.chunks, strict=True)]
-        # At least one is held at a time, as large as it claims to be.
-        check_size(self._name, self._size, max(math.prod(counts), 1) * item)
+        check_size(self._name, self._size, math.prod(counts) * item)
         for place in itertools.product(*map(range, counts)):
             stored = found.id.get_chunk_info_by_coord(
                 tuple(number * step for number, step in zip(place, found.chunks, strict=True))
@@ -192,14 +198,14 @@ class _Reader:
                         f"model is float32 of {shape}"
                     )
                 found.append((key, array))
-        check_size(self._name, self._size, sum(array.nbytes for _, array in found))
+        self._check_sizes([array for _, array in found])
         return found
 
     def optimizer(self) -> list[Any]:
         """The optimizer's arrays in their order."""
         held = self.group("optimizer/vars")
         arrays = [] if held is None else [self.dataset(held, str(number)) for number in range(len(held))]
-        check_size(self._name, self._size, sum(array.nbytes for array in arrays))
+        self._check_sizes(arrays)
         return arrays
 
 
