@@ -561,15 +561,17 @@ def test_compile_accepts_keras_switches() -> None:
     agree(fit(model, epochs=1), [toy.Reference().epoch(X, Y, toy.slices(0, 53, 16))])
 
 
-def test_a_nan_loss_is_reported_once_with_its_layer() -> None:
+@pytest.mark.parametrize("batches", [False, True], ids=["arrays", "batches"])
+def test_a_nan_loss_is_reported_once_with_its_layer(batches: bool) -> None:
     model = toy.model()
     kernel, bias = model.get_weights()
     kernel[0, 0] = np.nan
     model.set_weights([kernel, bias])
+    one_by_one = {"x": iter([(X[:16], Y[:16]), (X[16:], Y[16:])]), "y": None, "batch_size": None, "epochs": 1}
     with pytest.warns(
         RuntimeWarning, match=r"the loss is nan: the first NaN or infinity comes from layer 'dense"
     ) as caught:
-        fit(model)
+        fit(model, **(one_by_one if batches else {}))
     assert len(caught) == 1
 
 

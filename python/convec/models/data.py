@@ -242,6 +242,8 @@ class Batches:
         self.once = hasattr(source, "__next__")
         self._iterator: Iterator[Any] | None = None
         self._ahead: list[Any] = []  # a batch that was looked for and not yet used
+        self.last: tuple[Any, ...] = ()
+        """The batch that :meth:`epoch` gave last."""
 
     @property
     def length(self) -> int | None:
@@ -272,7 +274,8 @@ class Batches:
                 found = [] if done else _first(self._iterator)
                 if not found:
                     return
-            yield _parts(found[0])
+            self.last = _parts(found[0])
+            yield self.last
             done += 1
 
     def _pass(self) -> Iterator[Any]:

@@ -717,10 +717,10 @@ class Trainer(ABC):
 
     def _warn_of_nan(self, source: Batch | data.Batches, loss: float, size: int) -> None:
         where = "the data or the loss"
-        if isinstance(source, Batch):
-            entry = self._built().first_nonfinite_layer(source.x[:size])
-            if entry >= 0:
-                where = f"layer {self._layer_name(entry)!r}"
+        x = source.x[:size] if isinstance(source, Batch) else self._batch_of(source.last).x
+        entry = self._built().first_nonfinite_layer(x)
+        if entry >= 0:
+            where = f"layer {self._layer_name(entry)!r}"
         warnings.warn(
             f"the loss is {loss}: the first NaN or infinity comes from {where}; a smaller learning rate, clipnorm or a "
             "look at the data may help",
