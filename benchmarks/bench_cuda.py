@@ -138,6 +138,12 @@ class Bench:
         print(f"{what}: {library} failed: {message}", flush=True)
         self.save()
 
+    def note(self, what: str, text: str) -> None:
+        """A row of words."""
+        self.rows.append({"what": what, "library": "convec", "note": text})
+        print(f"{what}: {text}", flush=True)
+        self.save()
+
     def save(self) -> None:
         """Writes the figures so far, where a file was named."""
         if not self._json:
@@ -335,11 +341,13 @@ def bench_seed(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
     order = rng.permutation(batch * steps)
     what = f"seed CNN, {steps} training steps, batch {batch}"
     calls: dict[str, Any] = {}
-    for name, fused, precision in (
-        ("convec", True, "float32"),
-        ("convec, pooling apart", False, "float32"),
-        ("convec tf32", True, "tf32"),
-        ("convec mixed_bfloat16", True, "mixed_bfloat16"),
+    cuda = _device.load_cuda()
+    for name, fused, precision, library in (
+        ("convec", True, "float32", True),
+        ("convec without cuBLASLt", True, "float32", False),
+        ("convec, pooling apart", False, "float32", True),
+        ("convec tf32", True, "tf32", True),
+        ("convec mixed_bfloat16", True, "mixed_bfloat16", True),
     ):
         network = seed_model().to("cuda:0")._built()
         network.matmul_precision = precision
@@ -347,10 +355,16 @@ def bench_seed(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
         def epoch(network: Any = network) -> None:
             network.train_epoch(x, y, batch_size=batch, order=order)
 
-        # The first step is captured and replayed from then on, with the kernels that it was captured with.
-        before = _device.load_cuda().fuse_pooling(fused)
-        epoch()
-        _device.load_cuda().fuse_pooling(before)
+        # The second step is captured and replayed from then on, with the kernels that it was captured with.
+        before = cuda.fuse_pooling(fused), cuda.use_cublas_lt(library)
+        try:
+            epoch()
+        except Exception as error:  # the other ways are wanted all the same
+            bench.fail(what, name, error)
+            continue
+        finally:
+            cuda.fuse_pooling(before[0])
+            cuda.use_cublas_lt(before[1])
         calls[name] = (epoch, lambda: None)
 
     def repeat(step: Callable[[], Any]) -> Callable[[], None]:
@@ -534,6 +548,141 @@ def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
         bench.compare(f"dense {batch}x{inputs}x{units}, all three", calls, flops=6 * batch * inputs * units)
 
 
+# ---- Neighbours ----------------------------------------------------------------------------------------------------
+
+
+def bench_neighbours(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
+    for rows, dim, counts in ((900, 8, (1, 5)),) if tiny else ((50_000, 128, (1, 256)), (1_000_000, 300, (1, 32, 256))):
+        table = Neighbours(rows, dim)
+        for count in counts:
+            queries = table.vectors[np.arange(count) * 7 % rows]
+            own = {
+                "convec": functools.partial(table.search, queries),
+                "convec, CPU": functools.partial(table.on_cpu, queries),
+            }
+            if count > 32:  # of which one call would take seconds
+                del own["convec, CPU"]
+            bench_search(
+                bench, found, f"{count} nearest of {rows:,} x {dim}", table, queries, own, np.zeros((count, 0), int)
+            )
+        # Of a question a : b = c : ? the three words are no answers.
+        questions = np.random.default_rng(5).integers(0, rows, (5 if tiny else 1024, 3))
+        a, b, c = (table.vectors[questions[:, i]] for i in range(3))
+        queries = b - a + c
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        own = {"convec": functools.partial(table.search, queries, 1, questions.tolist())}
+        bench_search(bench, found, f"{len(queries)} analogies of {rows:,} x {dim}", table, queries, own, questions, 1)
+    bench_threshold(bench, tiny)
+
+
+class Neighbours:
+    """Random vectors of unit length on both sides."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        self.vectors = np.random.default_rng(4).random((rows, dim), dtype=np.float32) - np.float32(0.5)
+        self.vectors /= np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        self.there = _device.load_cuda().VectorsOnDevice(rows, dim)
+        self.there.copy_in(0, self.vectors, None)
+
+    def search(self, queries: np.ndarray, topn: int = 10, excluded: Any = ()) -> tuple[Any, Any]:
+        """NumPy in, NumPy out, as KeyedVectors does it."""
+        found: tuple[Any, Any] = self.there.nearest(
+            queries, topn=topn, begin=0, end=len(self.vectors), excluded=list(excluded)
+        )
+        return found
+
+    def on_cpu(self, queries: np.ndarray) -> tuple[Any, Any]:
+        """The same on the CPU."""
+        return _core.nearest_vectors(self.vectors, None, queries, topn=10, begin=0, end=len(self.vectors))
+
+
+def bench_search(
+    bench: Bench, found: dict[str, Any], what: str, table: Neighbours, queries: np.ndarray, own: dict[str, Any],
+    excluded: np.ndarray, topn: int = 10,
+) -> None:  # fmt: skip
+    """The best `topn` rows for each query without the excluded ones, from and to the host's memory."""
+    calls = dict(own)
+    if "cupy" in found:
+        calls["cupy matmul, argpartition"] = cupy_search(found["cupy"], table.vectors, queries, excluded, topn)
+    if "torch" in found:
+        calls["torch matmul, topk"] = torch_search(
+            found["torch"], bench.torch_device, table.vectors, queries, excluded, topn
+        )
+    expected = own["convec"]()[1]
+    for library, call in list(calls.items()):
+        try:
+            with time_limit(bench.patience):
+                np.testing.assert_allclose(np.sort(call()[1], axis=1), np.sort(expected, axis=1), atol=1e-4)
+        except Exception as error:
+            bench.fail(what, library, error)
+            del calls[library]
+    # All of them wait for their own results.
+    rows, dim = table.vectors.shape
+    bench.compare(
+        what, {name: (call, lambda: None) for name, call in calls.items()}, flops=2 * len(queries) * rows * dim
+    )
+
+
+def cupy_search(
+    xp: Any, vectors: np.ndarray, queries: np.ndarray, excluded: np.ndarray, topn: int
+) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    there = xp.asarray(vectors)
+    left_out = xp.asarray(excluded)
+
+    def to_host(array: Any) -> np.ndarray:
+        return np.asarray(array.get() if hasattr(array, "get") else array)
+
+    def run() -> tuple[np.ndarray, np.ndarray]:
+        similarities = xp.matmul(xp.asarray(queries), there.T)
+        if left_out.size:
+            similarities[xp.arange(len(queries))[:, None], left_out] = -xp.inf
+        rows = xp.argpartition(similarities, len(vectors) - topn, axis=1)[:, len(vectors) - topn :]
+        values = xp.take_along_axis(similarities, rows, axis=1)
+        order = xp.argsort(-values, axis=1)
+        return to_host(xp.take_along_axis(rows, order, axis=1)), to_host(xp.take_along_axis(values, order, axis=1))
+
+    return run
+
+
+def torch_search(
+    torch: Any, device: str, vectors: np.ndarray, queries: np.ndarray, excluded: np.ndarray, topn: int
+) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    there = torch.from_numpy(vectors).to(device)
+    left_out = torch.from_numpy(excluded).to(device)
+
+    def run() -> tuple[np.ndarray, np.ndarray]:
+        torch.backends.cuda.matmul.allow_tf32 = False
+        similarities = torch.from_numpy(queries).to(device) @ there.T
+        if left_out.numel():
+            similarities.scatter_(1, left_out, -float("inf"))
+        values, rows = torch.topk(similarities, topn, dim=1)
+        return rows.cpu().numpy(), values.cpu().numpy()
+
+    return run
+
+
+def bench_threshold(bench: Bench, tiny: bool) -> None:
+    """How many similarities make a search on the device worth it, for KeyedVectors.device_threshold."""
+    faster: list[int] = []
+    default = convec.models.KeyedVectors.device_threshold
+    for rows in (50, 200) if tiny else (1000, 3000, 10_000, 30_000, 100_000, 300_000):
+        table = Neighbours(rows, 8 if tiny else 300)
+        query = table.vectors[:1]
+        what = f"threshold, 1 nearest of {rows:,} x {table.vectors.shape[1]}"
+        calls = {
+            "convec": functools.partial(table.search, query),
+            "convec, CPU": functools.partial(table.on_cpu, query),
+        }
+        bench.compare(what, {name: (call, lambda: None) for name, call in calls.items()})
+        times = {row["library"]: row.get("seconds", float("inf")) for row in bench.rows if row["what"] == what}
+        if times["convec"] < times["convec, CPU"]:
+            faster.append(rows)
+        else:
+            faster.clear()
+    measured = f"{faster[0]:,}" if faster else "more than was tried"
+    bench.note("device_threshold", f"measured here: {measured}; KeyedVectors.device_threshold is {default:,}")
+
+
 # ---- The table -----------------------------------------------------------------------------------------------------
 
 
@@ -543,6 +692,9 @@ def table(rows: list[dict[str, Any]], device: str) -> None:
     for row in rows:
         if "failed" in row:
             print(f"{row['what']:<44} {row['library']:<31} failed: {row['failed']}")
+            continue
+        if "note" in row:
+            print(f"{row['what']:<44} {row['note']}")
             continue
         seconds = row["seconds"]
         rate = f"{row['bytes'] / seconds / 1e9:.0f}" if "bytes" in row else ""
@@ -590,7 +742,8 @@ def show(paths: list[str], merged: str | None) -> None:
 
 
 PARTS: dict[str, Callable[[Bench, dict[str, Any], bool], None]] = {
-    "seed": bench_seed, "bandwidth": bench_bandwidth, "dense": bench_dense, "convolutions": bench_convolutions,
+    "seed": bench_seed, "bandwidth": bench_bandwidth, "dense": bench_dense,
+    "neighbours": bench_neighbours, "convolutions": bench_convolutions,
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ step() {
 # The last thing printed, whatever has happened.
 summary() {
   local json=()
-  for name in seed bandwidth dense convolutions; do
+  for name in seed bandwidth dense neighbours convolutions; do
     if [ -s "$out/cuda-$name.json" ]; then json+=("$out/cuda-$name.json"); fi
   done
   if [ "${#json[@]}" != 0 ]; then
@@ -106,7 +106,7 @@ assemble() {
 export -f configure assemble
 export build arch python pybind11 dry
 # shellcheck disable=SC2016 # the inner shell's arguments
-step "build" 200 bash -c 'configure && cmake --build "$build" --target "$@" && assemble' build "${targets[@]}" || exit 1
+step "build" 300 bash -c 'configure && cmake --build "$build" --target "$@" && assemble' build "${targets[@]}" || exit 1
 export PYTHONPATH="$build/package:$PWD/tests/python${PYTHONPATH:+:$PYTHONPATH}"
 
 step "info" 20 "$python" -m convec info && cat "$out/info.log"
@@ -125,8 +125,8 @@ fi
 
 step "tests" 70 "${pytest[@]}" "${ops[@]}" tests/python/test_cuda_precision.py -k "$on"
 # A part a process: an error of one leaves the device to the others.
-for part in seed bandwidth dense convolutions; do
-  case $part in seed) limit=110 ;; convolutions) limit=130 ;; *) limit=35 ;; esac
+for part in seed bandwidth dense neighbours convolutions; do
+  case $part in seed) limit=110 ;; convolutions) limit=130 ;; neighbours) limit=45 ;; *) limit=35 ;; esac
   step "benchmark $part" "$limit" "$bench_python" benchmarks/bench_cuda.py ${mode[@]+"${mode[@]}"} --parts "$part" \
     --seconds 0.03 --patience "$((60 * slack))" --json "$out/cuda-$part.json"
 done
