@@ -216,6 +216,13 @@ TEST(damaged_files_are_refused) {
   CHECK_THROWS(read("2 1\na 1\nb x\n", {}), convec::ValueError, "line 3: 'x' is not a number");
   CHECK_THROWS(read("2 1\na    \nb x\n", {}), convec::ValueError, "line 2 has 0 numbers");
   CHECK_THROWS(read("2 1\naaaaaaaaaaa", {true, false, -1, false}), convec::EofError, "after 0 of the 2");
+  // Text read as bytes: two "vectors" of four bytes, and more behind them.
+  const std::string text = "2 1\na 0.12345678\nb 0.12345678\n";
+  CHECK_THROWS(read(text, {true, false, -1, false}), convec::ValueError, "is this the binary format?");
+  read(text, {true, false, 2, false});
+  read("1 1\na 1234\r\n\n", {true, false, -1, false});
+  Word2VecReader unbounded(Word2VecFormat{true, false, -1, false});
+  CHECK_THROWS(read_all(unbounded, text, 4), convec::ValueError, "after the last of the 2");
   CHECK_THROWS(Word2VecReader({true, true, -1, false}), convec::ValueError, "no_header");
 }
 

@@ -242,6 +242,16 @@ def test_binary_with_and_without_line_breaks(separator: bytes, tmp_path: Path) -
     np.testing.assert_array_equal(kv.vectors, vectors[:2])
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_text_read_as_binary_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"vectors.txt{suffix}"
+    kv = KeyedVectors(4)
+    kv.add_vectors(["a", "b"], np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32))
+    kv.save_word2vec_format(path)
+    with pytest.raises(ValueError, match=r"vectors\.txt.*: the file goes on after .* is this the binary format\?"):
+        KeyedVectors.load_word2vec_format(path, binary=True)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("binary", [False, True])
 def test_datatype(dtype: Any, binary: bool, tmp_path: Path) -> None:

@@ -135,11 +135,12 @@ class CONVEC_API Word2VecReader {
   /// Reads what is whole in a block, which continues where the last call's consumed bytes ended.
   /// @param last no bytes follow
   /// @returns bytes consumed; the caller passes the rest again, with more behind it
-  /// @throws ValueError a header, line or number is malformed. @throws EofError `last` comes before the promised number
-  /// of vectors. @throws std::bad_alloc there is no memory.
+  /// @throws ValueError a header, line or number is malformed, or more than line breaks follows the last binary vector,
+  /// where all are read. @throws EofError `last` comes before the promised number of vectors. @throws std::bad_alloc
+  /// there is no memory.
   std::size_t read(const char* data, std::size_t size, bool last);
 
-  /// Whether all vectors, or `limit` of them, have been read.
+  /// Whether all vectors, or `limit` of them, have been read, and of binary ones, that nothing follows.
   bool done() const noexcept;
   /// Vectors the header promises (at most `limit`); the number read where there is no header.
   std::int64_t promised() const noexcept;

@@ -192,7 +192,6 @@ struct Word2VecReader::State {
       if (!format.pieces) reserve(promised);
     }
     started = true;
-    finished = promised == 0;
     return end + 1;
   }
 
@@ -219,7 +218,6 @@ struct Word2VecReader::State {
                        std::to_string(largest_dim));
     promised = format.limit < 0 ? std::numeric_limits<int64_t>::max() : format.limit;
     started = true;
-    finished = promised == 0;
     return 0;
   }
 
@@ -389,6 +387,18 @@ struct Word2VecReader::State {
     rows += count;
     return position;
   }
+
+  // Text that is read as bytes gives vectors of the promised number and size, too, long before its end: whether
+  // nothing but line breaks follows is looked at where all vectors are read.
+  bool ends_with_vectors() const { return format.binary && format.limit < 0; }
+
+  std::size_t read_end(std::string_view data) const {
+    if (data.find_first_not_of("\r\n") != std::string_view::npos)
+      throw ValueError("the file goes on after the last of the " + std::to_string(promised) +
+                       " vectors that its header promises; is this the binary format? binary=False reads text, and "
+                       "limit= reads so many vectors and no further");
+    return data.size();
+  }
 };
 
 Word2VecReader::Word2VecReader(const Word2VecFormat& format, int64_t size) : state_(std::make_unique<State>()) {
@@ -414,10 +424,15 @@ std::size_t Word2VecReader::read(const char* data, std::size_t size, bool last) 
     if (!s.started) return 0;
   }
   if (!s.finished) {
-    const std::string_view rest = all.substr(consumed);
-    const std::size_t used = s.format.binary ? s.read_binary(rest) : s.read_text(rest, last);
-    consumed += used;
+    if (s.left() > 0) {
+      const std::string_view rest = all.substr(consumed);
+      consumed += s.format.binary ? s.read_binary(rest) : s.read_text(rest, last);
+    }
     s.finished = s.left() == 0;
+    if (s.finished && s.ends_with_vectors()) {
+      consumed += s.read_end(all.substr(consumed));
+      s.finished = last;
+    }
     if (last && !s.finished) {
       if (!s.format.no_header)
         throw EofError("the file ends after " + std::to_string(s.rows) + " of the " + std::to_string(s.promised) +
