@@ -4,12 +4,16 @@
     python benchmarks/bench_distributed.py --case all_reduce --ranks 2
     python benchmarks/bench_distributed.py --case word2vec --corpus text.txt
     python benchmarks/bench_distributed.py --case model --corpus text.txt
+    python benchmarks/bench_distributed.py --case quality --corpus text.txt --evaluations gensim/test/test_data
 
 Every case is a job of its own under mpiexec, one thread a rank. Rounds alternate between what is compared. Jobs of one
 rank that run at the same time show what the machine itself leaves of two processors.
 
 The case model measures what the cost model of docs/scaling.md needs, and compares its words a second with those of 1 to
 4 ranks, where ranks that are more than the processors share them.
+
+The case quality evaluates vectors of 1 rank and of several, with shared tables and without, on the files of a folder:
+wordsim353.tsv and simlex999.txt (Spearman's correlation), questions-words.txt (share of right analogies).
 """
 
 from __future__ import annotations
@@ -96,7 +100,7 @@ def cnn(epochs: int, corpus: str) -> dict[str, float]:
     return {name: max(rates)}
 
 
-def word2vec(epochs: int, corpus: str) -> dict[str, float]:
+def word2vec(epochs: int, corpus: str, share_tables: bool = True) -> dict[str, float]:
     """Millions of words a second of skip-gram, 100 dimensions, on a text file or else the text in the package."""
     import convec.distributed as dist
     from convec import datasets
@@ -105,10 +109,57 @@ def word2vec(epochs: int, corpus: str) -> dict[str, float]:
     dist.init_process_group("mpi")
     settings = {"vector_size": 100, "sg": 1, "min_count": 5, "workers": 1, "seed": 1, "epochs": epochs}
     source = {"corpus_file": corpus} if corpus else {"sentences": datasets.load_text_sample()}
-    model = Word2Vec(**source, **settings, progress=False)
+    model = Word2Vec(**source, **settings, share_tables=share_tables, progress=False)
     name = f"{dist.get_world_size()} ranks"
     dist.destroy_process_group()
     return {name: epochs * model.corpus_total_words / model.total_train_time / 1e6}
+
+
+def word2vec_replicas(epochs: int, corpus: str) -> dict[str, float]:
+    """The same where every rank has tables of its own, as on several hosts."""
+    return word2vec(epochs, corpus, share_tables=False)
+
+
+def quality(settings: dict[str, Any]) -> dict[str, float]:
+    """What vectors are worth, on rank 0."""
+    import convec.distributed as dist
+    from convec.models import Word2Vec
+
+    dist.init_process_group("mpi")
+    folder = Path(settings.pop("evaluations"))
+    model = Word2Vec(**settings, vector_size=100, min_count=5, workers=1, progress=False)
+    rank = dist.get_rank()
+    dist.destroy_process_group()
+    if rank:
+        return {}
+    return {
+        "WordSim-353": float(model.wv.evaluate_word_pairs(folder / "wordsim353.tsv")[1][0]),
+        "SimLex-999": float(model.wv.evaluate_word_pairs(folder / "simlex999.txt")[1][0]),
+        "analogies": float(model.wv.evaluate_word_analogies(folder / "questions-words.txt")[0]),
+    }
+
+
+def compare_quality(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Prints means and standard deviations over the seeds, of one rank and of 2 to ``--ranks``, a power of two."""
+    jobs = [(1, True)]
+    while jobs[-1][0] < arguments.ranks:
+        jobs += [(2 * jobs[-1][0], shared) for shared in (True, False)]
+    found: dict[str, dict[str, list[float]]] = {}
+    for sg, architecture in ((1, "skip-gram"), (0, "CBOW")):
+        for ranks, shared in jobs:
+            label = f"{architecture}, {ranks} ranks" + (", replicas" if not shared else "")
+            scores = found.setdefault(label, {})
+            for seed in range(1, arguments.seeds + 1):
+                settings = {"sg": sg, "seed": seed, "epochs": arguments.epochs, "share_tables": shared,
+                            "corpus_file": arguments.corpus, "evaluations": arguments.evaluations}  # fmt: skip
+                for test, value in result(start("quality", ranks, json.dumps(settings))).items():
+                    scores.setdefault(test, []).append(value)
+            means = (
+                f"{test} {statistics.mean(values):.3f} +- {statistics.stdev(values) if values[1:] else 0:.3f}"
+                for test, values in scores.items()
+            )
+            print(f"{label:28}", ", ".join(means), flush=True)
+    return found
 
 
 def parts(epochs: int, corpus: str) -> dict[str, float]:
@@ -127,7 +178,7 @@ def parts(epochs: int, corpus: str) -> dict[str, float]:
 
         return call
 
-    train, combine, leave = ranks.DistributedTraining._train, ranks.SharedTables.combine, dist.destroy_process_group
+    train, combine, leave = ranks.DistributedTraining._train, ranks.ReplicatedTables.combine, dist.destroy_process_group
     exchange, wait = timed("exchange", combine), timed("wait", dist.barrier)
     seen: list[Any] = []
 
@@ -138,9 +189,9 @@ def parts(epochs: int, corpus: str) -> dict[str, float]:
 
     # The benchmark's own, in place of the methods: the product has no timers.
     setattr(ranks.DistributedTraining, "_train", timed("train", train))  # noqa: B010
-    setattr(ranks.SharedTables, "combine", waited)  # noqa: B010
+    setattr(ranks.ReplicatedTables, "combine", waited)  # noqa: B010
     setattr(dist, "destroy_process_group", lambda: None)  # noqa: B010
-    rate = next(iter(word2vec(epochs, corpus).values()))
+    rate = next(iter(word2vec_replicas(epochs, corpus).values()))
     size = dist.get_world_size()
     if size > 1:
         means = np.array(list(seconds.values()))
@@ -209,6 +260,7 @@ CASES: dict[str, tuple[Callable[[int, str], dict[str, float]], int, str]] = {
     "all_reduce": (all_reduce, 400, "us"),
     "cnn": (cnn, 3, "images/s"),
     "word2vec": (word2vec, 2, "M words/s"),
+    "word2vec_replicas": (word2vec_replicas, 2, "M words/s"),
     "parts": (parts, 2, ""),
 }
 
@@ -243,24 +295,33 @@ def measure(case: str, ranks: int, corpus: str) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Several processes, by MPI.")
-    parser.add_argument("--case", choices=[*(name for name in CASES if name != "parts"), "model"], help="one case only")
+    cases = [*(name for name in CASES if name != "parts"), "model", "quality"]
+    parser.add_argument("--case", choices=cases, help="one case only")
     parser.add_argument("--corpus", metavar="FILE", default="", help="text of word2vec (default: that in the package)")
     parser.add_argument("--ranks", type=int, default=2, help="ranks beside one (2)")
     parser.add_argument("--rounds", type=int, default=3, help="jobs of each kind, in turns (3)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--rank-of", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--evaluations", metavar="FOLDER", default="", help="test sets of --case quality")
+    parser.add_argument("--seeds", type=int, default=3, help="of --case quality (3)")
+    parser.add_argument("--epochs", type=int, default=5, help="of --case quality (5)")
+    parser.add_argument("--rank-of", choices=[*CASES, "quality"], help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="one round")
     # run.py passes on what other benchmarks take.
     arguments, _ = parser.parse_known_args(argv)
     if arguments.rank_of:
-        run, repeats, _ = CASES[arguments.rank_of]
-        found = run(repeats, arguments.corpus)
+        if arguments.rank_of == "quality":
+            found = quality(json.loads(arguments.corpus))
+        else:
+            run, repeats, _ = CASES[arguments.rank_of]
+            found = run(repeats, arguments.corpus)
         if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
             print(json.dumps(found))
         return
     figures: dict[str, Any] = {}
     if arguments.case == "model":
         figures["model"] = compare_model(arguments.corpus, 4)
+    if arguments.case == "quality":
+        figures["quality"] = compare_quality(arguments)
     for case, (_, _, unit) in CASES.items():
         if case == "parts" or arguments.case not in (None, case):
             continue
@@ -272,7 +333,7 @@ def main(argv: list[str] | None = None) -> None:
         first = next(iter(medians.values()))
         for name, value in medians.items():
             runs = ", ".join(f"{one:,.1f}" for one in rows[name])
-            print(f"{case:12} {name:32} {value:10,.1f} {unit:9} {value / first:5.2f} times  ({runs})")
+            print(f"{case:17} {name:32} {value:10,.1f} {unit:9} {value / first:5.2f} times  ({runs})")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=1))
 

@@ -11,6 +11,7 @@
 #include <convec/error.hpp>
 #include <convec/word2vec.hpp>
 #include <convec/word2vec_replica.hpp>
+#include <convec/word2vec_shared.hpp>
 
 #include "array.hpp"
 #include "bindings.hpp"
@@ -23,6 +24,11 @@ namespace convec::python {
 template <>
 struct SharedNames<Word2VecReplica> {
   static constexpr const char* noun = "the replica";
+  static constexpr const char* how = "make one for each";
+};
+template <>
+struct SharedNames<Word2VecSharedTables> {
+  static constexpr const char* noun = "this view of the shared tables";
   static constexpr const char* how = "make one for each";
 };
 
@@ -78,7 +84,9 @@ Tokens to_tokens(py::handle object) {
   return tokens;
 }
 
-py::dict train(Word2Vec& model, py::handle token_array, std::int64_t position, std::int64_t epoch,
+// Of the model's own tables, or of shared ones.
+template <typename Tables>
+py::dict train(Tables& tables, py::handle token_array, std::int64_t position, std::int64_t epoch,
                std::int64_t words_done, std::int64_t words_total, float alpha, float min_alpha, int workers,
                bool compute_loss, bool deterministic, const py::object& progress, double progress_interval) {
   const Tokens tokens = to_tokens(token_array);
@@ -94,8 +102,24 @@ py::dict train(Word2Vec& model, py::handle token_array, std::int64_t position, s
   training.deterministic = deterministic;
   training.progress_interval = progress_interval;
   return train_word2vec(std::move(training), progress, [&](const Word2VecTraining& settings) {
-    return model.train(tokens.data, tokens.size, settings);
+    return tables.train(tokens.data, tokens.size, settings);
   });
+}
+
+// `train` as a method of a class of tables.
+template <typename Tables, typename Class>
+void define_train(Class& tables, const char* documentation) {
+  tables.def("train", changing("train", &train<Tables>), py::arg("tokens"), py::kw_only(), py::arg("position") = 0,
+             py::arg("epoch") = 0, py::arg("words_done") = 0, py::arg("words_total") = 0, py::arg("alpha") = 0.025F,
+             py::arg("min_alpha") = 0.0001F, py::arg("workers") = 3, py::arg("compute_loss") = false,
+             py::arg("deterministic") = false, py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
+             documentation);
+}
+
+Shared<Word2VecSharedTables> share_tables(SharedWord2Vec& model, py::array_t<std::uint8_t> memory) {
+  const TensorView bytes = mutable_view(memory, "memory");
+  // keep_alive holds the array.
+  return Shared<Word2VecSharedTables>({model, std::shared_ptr<void>(bytes.data, [](void*) {}), bytes.shape.size()});
 }
 
 Shared<Word2VecReplica> make_replica(const SharedWord2Vec& model, const std::string& name) {
@@ -166,7 +190,13 @@ void apply_changes(Word2VecReplica& replica, const py::object& order, std::int64
 }  // namespace
 
 void register_word2vec(py::module_& module) {
-  py::class_<SharedWord2Vec>(module, "Word2VecTrainer", "The tables of a Word2Vec model; see convec.models.Word2Vec.")
+  py::class_<SharedWord2Vec> trainer(module, "Word2VecTrainer",
+                                     "The tables of a Word2Vec model; see convec.models.Word2Vec.");
+  define_train<Word2Vec>(
+      trainer,
+      "Trains on word numbers (int32, each sentence followed by -1); returns {'trained_words': ..., 'loss': ...}. "
+      "progress(words done, alpha) is called now and then; what it raises stops training.");
+  trainer
       .def(py::init([](const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>& counts,
                        std::int64_t vector_size, bool sg, bool hs, int negative, int window, bool shrink_windows,
                        bool cbow_mean, std::uint64_t seed, double sample, double ns_exponent,
@@ -238,12 +268,6 @@ void register_word2vec(py::module_& module) {
                      py::array_t<std::uint8_t>(static_cast<py::ssize_t>(codes.size()), codes.data()));
                }),
            py::arg("word"), "Inner nodes from the root down, and the branch taken at each.")
-      .def("train", changing("train", &train), py::arg("tokens"), py::kw_only(), py::arg("position") = 0,
-           py::arg("epoch") = 0, py::arg("words_done") = 0, py::arg("words_total") = 0, py::arg("alpha") = 0.025F,
-           py::arg("min_alpha") = 0.0001F, py::arg("workers") = 3, py::arg("compute_loss") = false,
-           py::arg("deterministic") = false, py::arg("progress") = py::none(), py::arg("progress_interval") = 0.1,
-           "Trains on word numbers (int32, each sentence followed by -1); returns {'trained_words': ..., 'loss': ...}. "
-           "progress(words done, alpha) is called now and then; what it raises stops training.")
       .def("score",
            looking(
                "score",
@@ -257,6 +281,20 @@ void register_word2vec(py::module_& module) {
                  return py::array_t<double>(static_cast<py::ssize_t>(scores.size()), scores.data());
                }),
            py::arg("tokens"), "Log probability of each sentence; hierarchical softmax only.");
+  py::class_<Shared<Word2VecSharedTables>> tables(
+      module, "Word2VecSharedTables",
+      "The tables of a trainer in memory that processes of one host share, and train at once.");
+  define_train<Word2VecSharedTables>(tables, "As Word2VecTrainer.train, on the shared tables.");
+  tables
+      .def(py::init(&share_tables), py::arg("trainer"), py::arg("memory").noconvert(), py::keep_alive<1, 2>(),
+           py::keep_alive<1, 3>(),
+           "memory: uint8, of memory_size() bytes or more, 64-byte aligned, all zero before the first upload().")
+      .def_static(
+          "memory_size", [](const SharedWord2Vec& model) { return Word2VecSharedTables::memory_size(model); },
+          py::arg("trainer"), "Bytes that the tables of a trainer take.")
+      .def("upload", changing("upload", &Word2VecSharedTables::upload), "Copies the trainer's tables into the memory.")
+      .def("download", changing("download", &Word2VecSharedTables::download),
+           "Copies the memory into the trainer's tables.");
   py::class_<Shared<Word2VecReplica>>(
       module, "Word2VecReplica",
       "A table of a trainer of which other processes have copies: its rows as they were when "

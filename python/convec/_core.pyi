@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'InUse', 'Network', 'Use', 'Vocabulary', 'Word2VecReader', 'Word2VecReplica', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'check_matmul_precision', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'cuda_array', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_matmul_precision', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
+__all__: list[str] = ['Corpus', 'CorpusEncoder', 'DeviceMemory', 'InUse', 'Network', 'Use', 'Vocabulary', 'Word2VecReader', 'Word2VecReplica', 'Word2VecSharedTables', 'Word2VecTrainer', 'WordCounter', 'activation', 'activation_backward', 'available_isas', 'average_pool2d', 'average_pool2d_backward', 'batch_norm_backward', 'batch_norm_inference', 'batch_norm_training', 'check_matmul_precision', 'conv2d', 'conv2d_backward_filters', 'conv2d_backward_input', 'cpu_name', 'cuda_array', 'current_isa', 'decode_strings', 'dense', 'dense_backward_input', 'dense_backward_weights', 'detected_isa', 'dropout', 'encode_sentences', 'free_device_memory', 'global_average_pool2d', 'global_average_pool2d_backward', 'global_max_pool2d', 'global_max_pool2d_backward', 'has_cuda_backend', 'matmul_precision', 'max_pool2d', 'max_pool2d_backward', 'metric', 'multiplicative_similarities', 'near_spellings', 'nearest_multiplicative', 'nearest_vectors', 'network_load', 'network_parameters', 'network_save', 'num_threads', 'optimizer_slot_count', 'optimizer_step', 'pearson_correlation', 'pointwise_loss', 'pointwise_loss_backward', 'random_normal', 'random_truncated_normal', 'random_uniform', 'rescale', 'safetensors_describe', 'safetensors_load', 'safetensors_parse', 'safetensors_save', 'set_cuda_backend', 'set_isa', 'set_matmul_precision', 'set_num_threads', 'set_winograd', 'softmax', 'softmax_backward', 'softmax_cross_entropy', 'softmax_cross_entropy_backward', 'spearman_correlation', 'sum_of_squares', 'vector_norms', 'vector_similarities', 'winograd', 'write_word2vec']
 class Use:
     """
     A thread uses a model while it is within `with`.
@@ -377,6 +377,31 @@ class Word2VecTrainer:
     def vectors(self) -> typing.Any:
         """
         The words' vectors, float32 (words, vector_size), writable; rows are padded in memory.
+        """
+class Word2VecSharedTables:
+    """
+    The tables of a trainer in memory that processes of one host share, and train at once.
+    """
+    @staticmethod
+    def memory_size(trainer: Word2VecTrainer) -> int:
+        """
+        Bytes that the tables of a trainer take.
+        """
+    def __init__(self, trainer: Word2VecTrainer, memory: numpy.typing.NDArray[numpy.uint8]) -> None:
+        """
+        memory: uint8, of memory_size() bytes or more, 64-byte aligned, all zero before the first upload().
+        """
+    def download(self) -> None:
+        """
+        Copies the memory into the trainer's tables.
+        """
+    def train(self, tokens: typing.Any, *, position: int = 0, epoch: int = 0, words_done: int = 0, words_total: int = 0, alpha: float = 0.02500000037252903, min_alpha: float = 9.999999747378752e-05, workers: int = 3, compute_loss: bool = False, deterministic: bool = False, progress: typing.Any = None, progress_interval: float = 0.1) -> dict[str, typing.Any]:
+        """
+        As Word2VecTrainer.train, on the shared tables.
+        """
+    def upload(self) -> None:
+        """
+        Copies the trainer's tables into the memory.
         """
 class Word2VecReplica:
     """

@@ -2,19 +2,26 @@
 // a float64 reference in tests/python/test_word2vec_trainer.py.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include <convec/context.hpp>
 #include <convec/cpu_features.hpp>
 #include <convec/error.hpp>
 #include <convec/word2vec.hpp>
+#include <convec/word2vec_shared.hpp>
 
 #include "test.hpp"
 
 using convec::Word2Vec;
 using convec::Word2VecOptions;
+using convec::Word2VecSharedTables;
 using convec::Word2VecTraining;
 
 namespace {
@@ -58,6 +65,14 @@ double cosine(const Word2Vec& trained, std::int64_t a, std::int64_t b) {
     yy += static_cast<double>(y[k]) * static_cast<double>(y[k]);
   }
   return xy / std::sqrt(xx * yy);
+}
+
+// Zeroed memory for the shared tables of a model.
+std::shared_ptr<void> shared_memory(const Word2Vec& model) {
+  const auto size = static_cast<std::size_t>(Word2VecSharedTables::memory_size(model));
+  std::shared_ptr<void> memory(std::aligned_alloc(64, (size + 63) / 64 * 64), [](void* freed) { std::free(freed); });
+  std::memset(memory.get(), 0, size);
+  return memory;
 }
 
 std::vector<float> table(const Word2Vec& trained) {
@@ -120,6 +135,94 @@ TEST(hogwild_threads_share_the_tables) {
     CHECK_EQ(result.trained_words, 5000 * 8);
     CHECK(cosine(trained, 0, 2) > cosine(trained, 0, 3) + 0.3);
   }
+}
+
+TEST(models_share_tables) {
+  const std::vector<std::int32_t> tokens = text(5000);
+  const auto size = static_cast<std::int64_t>(tokens.size());
+  const auto half = static_cast<std::int64_t>(tokens.size() / 18 * 9);
+  for (const bool hs : {false, true}) {
+    Word2Vec first = model(true, hs);
+    Word2Vec second = model(true, hs);
+    second.initialize(7);
+    const std::vector<float> before = table(second);
+    const std::shared_ptr<void> memory = shared_memory(first);
+    const std::int64_t bytes = Word2VecSharedTables::memory_size(first);
+    Word2VecSharedTables tables(first, memory, bytes);
+    Word2VecSharedTables same(second, memory, bytes);
+    tables.upload();
+    // Each in its process, if it were not for the test.
+    const auto train = [&](Word2VecSharedTables& shared, std::int64_t begin, std::int64_t end) {
+      Word2VecTraining training;
+      training.alpha = 0.05F;
+      training.workers = 1;
+      training.position = begin;
+      std::int64_t trained = 0;
+      for (training.epoch = 0; training.epoch < 3; ++training.epoch)
+        trained += shared.train(tokens.data() + begin, end - begin, training).trained_words;
+      CHECK_EQ(trained, 3 * (end - begin) / 9 * 8);
+    };
+    std::thread beside([&] { train(same, half, size); });
+    train(tables, 0, half);
+    beside.join();
+    CHECK(table(second) == before);
+    second.initialize(7);
+    same.download();
+    tables.download();
+    CHECK(table(first) == table(second));
+    CHECK(cosine(first, 0, 2) > cosine(first, 0, 3) + 0.3);
+  }
+}
+
+TEST(one_process_alone_trains_shared_tables_as_its_own) {
+  const std::vector<std::int32_t> tokens = text(500);
+  Word2VecTraining training;
+  training.workers = 1;
+  Word2Vec own = model(true);
+  own.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training);
+  Word2Vec other = model(true);
+  Word2VecSharedTables tables(other, shared_memory(other), Word2VecSharedTables::memory_size(other));
+  tables.upload();
+  tables.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training);
+  tables.download();
+  CHECK(table(own) == table(other));
+}
+
+TEST(a_lock_of_a_killed_process_is_passed_over) {
+  Word2VecOptions options;
+  options.vector_size = 4;
+  options.sg = true;
+  // Enough words for copies of the frequent ones, which the locks are about.
+  Word2Vec large(options, std::vector<std::int64_t>(4096, 10), 0.0, 0.75);
+  const std::shared_ptr<void> memory = shared_memory(large);
+  Word2VecSharedTables tables(large, memory, Word2VecSharedTables::memory_size(large));
+  tables.upload();
+  *static_cast<std::uint32_t*>(memory.get()) = 1;  // the first lock is taken
+  const std::vector<std::int32_t> tokens = text(10);
+  Word2VecTraining training;
+  training.workers = 1;
+  CHECK_EQ(tables.train(tokens.data(), static_cast<std::int64_t>(tokens.size()), training).trained_words, 80);
+}
+
+TEST(shared_tables_refuse) {
+  Word2Vec trained = model(true);
+  const std::int64_t size = Word2VecSharedTables::memory_size(trained);
+  const std::shared_ptr<void> memory = shared_memory(trained);
+  CHECK_THROWS(Word2VecSharedTables(trained, nullptr, size), convec::ValueError, "memory is null");
+  CHECK_THROWS(Word2VecSharedTables(trained, memory, size - 1), convec::ValueError, "but the tables take");
+  const std::shared_ptr<void> odd(memory, static_cast<char*>(memory.get()) + 4);
+  CHECK_THROWS(Word2VecSharedTables(trained, odd, size), convec::ValueError, "not aligned");
+  Word2VecSharedTables tables(trained, memory, size);
+  tables.upload();
+  Word2VecTraining training;
+  const std::vector<std::int32_t> wrong{0, 40};
+  CHECK_THROWS(tables.train(wrong.data(), 2, training), convec::ValueError, "tokens[1]");
+  training.deterministic = true;
+  CHECK_THROWS(tables.train(wrong.data(), 1, training), convec::ValueError, "deterministic");
+  trained.set_vocabulary(std::vector<std::int64_t>(41, 1), 0.0, 0.75);
+  CHECK_THROWS(tables.upload(), convec::ValueError, "the model has 41 words now");
+  CHECK_THROWS(tables.download(), convec::ValueError, "the model has 41 words now");
+  CHECK_THROWS(tables.train(wrong.data(), 1, {}), convec::ValueError, "the model has 41 words now");
 }
 
 TEST(every_level_trains_alike) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from collections import Counter
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import ranks
 from convec import _core
-from convec.models import Word2Vec
+from convec.models import Word2Vec, _word2vec_shared
 from convec.models import word2vec as module
 from convec.models._corpus import TextSource, encode_corpus
 from convec.models.sentences import Text8Corpus
@@ -83,6 +84,9 @@ def test_a_text_without_lines_is_cut_between_words(tmp_path: Path) -> None:
     assert tokens[tokens >= 0].tolist() == list(range(500))
 
 
+# Each rank with tables of its own, also on one host.
+REPLICAS = {"share_tables": False}
+
 PROGRAM = """
 import hashlib, json, sys
 import numpy as np
@@ -120,6 +124,7 @@ mine = [digest, model.corpus_count, model.corpus_total_words, model.train_count,
 assert dist.all_gather_object(mine) == [mine] * dist.get_world_size()
 if dist.get_rank() == 0:
     model.save(sys.argv[4])
+assert "memfd:convec" not in open("/proc/self/maps").read()  # nothing is left of what was shared
 dist.destroy_process_group()
 """
 
@@ -134,10 +139,14 @@ def train(tmp_path: Path, count: int, sentences: list[list[str]], how: str, **op
 @pytest.mark.parametrize(
     ("count", "how", "options"),
     [
-        (2, "file", {"sync_words": 2000, "sync_rows": 16}),
-        (4, "list", {"hs": 1, "negative": 0, "sync_words": 5000, "sync_rows": 50, "sorted_vocab": 0}),
-        (2, "stream", {"precision": "float16", "sg": 1, "sync_words": 5000, "sync_rows": 100}),
-        (2, "own", {"hs": 1, "sync_words": 3000, "null_word": 1, "seed": None}),
+        (2, "file", {"sync_words": 2000, "sync_rows": 16, "share_tables": False}),
+        (4, "list", {"hs": 1, "negative": 0, "sync_words": 5000, "sync_rows": 50, "sorted_vocab": 0, **REPLICAS}),
+        (2, "stream", {"precision": "float16", "sg": 1, "sync_words": 5000, "sync_rows": 100, "deterministic": True}),
+        (2, "own", {"hs": 1, "sync_words": 3000, "null_word": 1, "seed": None, "share_tables": False}),
+        (2, "file", {"sync_words": 200}),
+        (4, "list", {"hs": 1, "negative": 0, "sorted_vocab": 0, "workers": 2}),
+        (2, "stream", {"precision": "float16", "sg": 1, "sync_words": 200}),
+        (2, "own", {"hs": 1, "null_word": 1, "seed": None}),
     ],
 )
 def test_ranks_agree(tmp_path: Path, count: int, how: str, options: dict[str, Any]) -> None:
@@ -175,10 +184,11 @@ def closeness(model: Word2Vec) -> float:
     return float(cosines[same].mean() - cosines[~same].mean())
 
 
-def test_quality_is_that_of_one_rank(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {**REPLICAS, "sync_words": 4096, "sync_rows": 64}], ids=["shared", "replicas"])
+def test_quality_is_that_of_one_rank(tmp_path: Path, options: dict[str, Any]) -> None:
     sentences = [sentence[1:] for sentence in lines(20000)]
     alone = Word2Vec(sentences, vector_size=20, min_count=1, workers=1, epochs=2)
-    model = train(tmp_path, 4, sentences, "file", sync_words=4096, sync_rows=64)
+    model = train(tmp_path, 4, sentences, "file", **options)
     assert closeness(model) > 0.9 * closeness(alone) > 0.3
 
 
@@ -203,7 +213,8 @@ def stopping(name, *rest):
 if sys.argv[4] == "resume":
     model = Word2Vec.load(path)
 else:
-    model = Word2Vec(vector_size=20, min_count=1, workers=1, sync_words=500, sync_rows=1024)
+    model = Word2Vec(vector_size=20, min_count=1, workers=1, share_tables=sys.argv[5] == "shared",
+                     sync_words=30 if sys.argv[5] == "shared" else 500, sync_rows=1024)
     model.build_vocab(corpus_file=corpus)
 files.save = stopping
 model.train(corpus_file=corpus, total_examples=model.corpus_count, epochs=2, compute_loss=True, resume=True,
@@ -216,23 +227,82 @@ if dist.get_rank() == 0:
 """
 
 
-def test_resumes_from_a_checkpoint_as_if_it_was_never_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tables", ["replicas", "shared"])
+def test_resumes_from_a_checkpoint_as_if_it_was_never_interrupted(tmp_path: Path, tables: str) -> None:
     corpus = str(write(tmp_path / "corpus.txt", lines(3000)))
     path, results = str(tmp_path / "checkpoint"), [str(tmp_path / name) for name in ("whole", "resumed")]
-    ranks.run(2, CHECKPOINTS, corpus, str(tmp_path / "other"), results[0], "whole")
-    code, _, errors = ranks.finish(ranks.start(2, CHECKPOINTS, corpus, path, results[1], "stop"))
+    ranks.run(2, CHECKPOINTS, corpus, str(tmp_path / "other"), results[0], "whole", tables)
+    code, _, errors = ranks.finish(ranks.start(2, CHECKPOINTS, corpus, path, results[1], "stop", tables))
     assert code != 0
     assert "KeyboardInterrupt" in errors
     position = Word2Vec.load(path)._position
     assert position is not None
     assert position.within.tokens > 0
-    ranks.run(2, CHECKPOINTS, corpus, path, results[1], "resume")
+    ranks.run(2, CHECKPOINTS, corpus, path, results[1], "resume", tables)
     whole, resumed = map(Word2Vec.load, results)
-    assert np.array_equal(whole.wv.vectors, resumed.wv.vectors)
-    assert np.array_equal(whole.syn1neg, resumed.syn1neg)
-    assert whole.epoch_losses == pytest.approx(resumed.epoch_losses, rel=1e-9)
+    if tables == "replicas":
+        assert np.array_equal(whole.wv.vectors, resumed.wv.vectors)
+        assert np.array_equal(whole.syn1neg, resumed.syn1neg)
+        assert whole.epoch_losses == pytest.approx(resumed.epoch_losses, rel=1e-9)
+    else:
+        # What the ranks change in shared tables depends on their timing, but they go through the same text.
+        assert resumed.epochs_trained == whole.epochs_trained
+        assert whole.epoch_losses == pytest.approx(resumed.epoch_losses, rel=0.05)
     # On another number of ranks it goes on as well.
-    ranks.run(3, CHECKPOINTS, corpus, path, results[1], "resume")
+    ranks.run(3, CHECKPOINTS, corpus, path, results[1], "resume", tables)
+
+
+def test_ranks_without_memory_in_common_have_tables_of_their_own(tmp_path: Path) -> None:
+    text = write(tmp_path / "corpus.txt", lines(2000))
+    program = """
+import sys
+import numpy as np
+import convec.distributed as dist
+from convec.models import Word2Vec, _word2vec_distributed, _word2vec_shared
+
+dist.init_process_group(timeout=60)
+if dist.get_rank() == 1:  # as on another host
+    _word2vec_shared._open = lambda *where: None
+exchanged = []
+combine = _word2vec_distributed.ReplicatedTables.combine
+_word2vec_distributed.ReplicatedTables.combine = lambda *given, **more: (exchanged.append(1), combine(*given, **more))
+model = Word2Vec(corpus_file=sys.argv[1], vector_size=8, min_count=1, epochs=1)
+assert exchanged and np.ptp(dist.all_gather(model.wv.vectors.copy()), axis=0).max() == 0
+"""
+    ranks.run(2, program, str(text))
+
+
+def test_the_memory_of_another_process_is_known_by_its_name() -> None:
+    with contextlib.ExitStack() as files:
+        created = _word2vec_shared._create(100, files)
+        if created is None:
+            pytest.skip("this system has no files in memory")
+        process, descriptor, name = created
+        mapped = _word2vec_shared._open(process, descriptor, name, 100)
+        assert mapped is not None
+        assert mapped.tolist() == [0] * 100
+        assert _word2vec_shared._open(process, descriptor, name + "0", 100) is None
+        assert _word2vec_shared._open(process, 0, name, 100) is None
+        assert _word2vec_shared._open(process, descriptor, name, 1 << 30) is None
+    assert _word2vec_shared._open(process, descriptor, name, 100) is None
+    mapped[:] = 7  # it outlives the file
+
+
+def test_a_killed_rank_ends_all(tmp_path: Path) -> None:
+    text = write(tmp_path / "corpus.txt", lines(3000))
+    program = """
+import os, signal, sys
+import convec.distributed as dist
+from convec.models import Word2Vec, _word2vec_distributed
+
+dist.init_process_group(timeout=60)
+if dist.get_rank() == 1:
+    kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    _word2vec_distributed.DistributedTraining._train = kill
+Word2Vec(corpus_file=sys.argv[1], min_count=1, epochs=1000)
+"""
+    code, _, _ = ranks.finish(ranks.start(2, program, str(text)), 30)
+    assert code != 0
 
 
 def test_ranks_that_differ_are_told() -> None:
@@ -275,7 +345,7 @@ Word2Vec(corpus_file=sys.argv[1], min_count=1, epochs=3, callbacks=[Fails()])
 
 def test_files_of_before_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Word2Vec([["a", "b"]] * 10, min_count=1)
-    later = ("shard_corpus", "sync_words", "sync_rows")
+    later = ("shard_corpus", "share_tables", "sync_words", "sync_rows")
     monkeypatch.setattr(module, "_STORED", tuple(name for name in module._STORED if name not in later))
     model.save(tmp_path / "model")
     monkeypatch.undo()

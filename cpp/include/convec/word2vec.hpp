@@ -131,6 +131,7 @@ class CONVEC_API Word2Vec {
   std::vector<double> score(const std::int32_t* tokens, std::int64_t size) const;
 
  private:
+  friend class Word2VecSharedTables;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

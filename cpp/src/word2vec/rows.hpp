@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu/kernels/word2vec.hpp"
+#include "word2vec/row_lock.hpp"
 #include "word2vec/table.hpp"
 
 namespace convec::word2vec {
@@ -25,7 +26,7 @@ using Tables = std::array<Table, table_count>;
 class HogwildRows {
  public:
   // Each guards a part of the shared rows of which threads have copies, so that many threads need not queue at one.
-  using Locks = std::array<std::mutex, 16>;
+  using Locks = std::array<RowLock, 16>;
 
   // `hot` rows of each table get a copy; 0: none. Threads with different `worker` begin merging at different locks.
   HogwildRows(const Tables& tables, std::int64_t hot, const cpu::Word2VecRowKernels& kernels, std::int64_t row_size,
@@ -67,7 +68,7 @@ class HogwildRows {
     for (std::size_t turn = 0; turn < locks_.size(); ++turn) {
       const std::size_t number = (worker_ + turn) % locks_.size();
       const auto share = static_cast<std::int64_t>(number);
-      const std::lock_guard<std::mutex> lock(locks_[number]);
+      const std::lock_guard<RowLock> lock(locks_[number]);
       for (Part& part : parts_) {
         const std::int64_t first = part.hot_size * share / lock_count;
         const std::int64_t rows = part.hot_size * (share + 1) / lock_count - first;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 namespace convec::word2vec {
 
@@ -12,6 +13,9 @@ class Table {
   Table() = default;
   // Zeroed. `stride` is in bytes. Throws std::bad_alloc.
   Table(std::int64_t rows, std::int64_t stride);
+  // In memory that is there already.
+  Table(std::shared_ptr<std::byte> memory, std::int64_t rows, std::int64_t stride)
+      : data_(std::move(memory)), rows_(rows), stride_(stride) {}
 
   std::byte* data() const noexcept { return data_.get(); }
   // The same memory, which lives as long as a copy of the pointer.

@@ -24,6 +24,7 @@
 #include "word2vec/block.hpp"
 #include "word2vec/check.hpp"
 #include "word2vec/draws.hpp"
+#include "word2vec/hogwild.hpp"
 
 namespace convec {
 
@@ -216,24 +217,27 @@ double largest_share(const Model& model) {
   return total > 0.0 ? largest / total : 1.0;  // sub-sampling may leave nothing
 }
 
-Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& kernels, const std::int32_t* tokens,
-                             std::int64_t size, const Word2VecTraining& training, int workers) {
+}  // namespace
+
+Word2VecResult train_hogwild(const Model& model, const Tables& tables, HogwildRows::Locks& locks, bool others,
+                             const std::int32_t* tokens, std::int64_t size, const Word2VecTraining& training) {
+  const cpu::Word2VecKernels& kernels = cpu::kernels().word2vec;
+  const int workers = std::min(training.workers, num_threads());
   const Blocks blocks(tokens, size, training.position);
   Schedule schedule(training, size);
   Hand hand(blocks.count(), workers);
   std::atomic<std::int64_t> begun{0};  // tokens
   std::atomic<bool> stop{false};
-  HogwildRows::Locks locks;
   std::mutex adding;
   Word2VecResult result;
-  const bool copies = workers > 1 && model.vocabulary_size() >= smallest_vocabulary_with_copies;
+  const bool copies = (others || workers > 1) && model.vocabulary_size() >= smallest_vocabulary_with_copies;
   const std::int64_t hot = copies ? std::min({std::max<std::int64_t>(hot_bytes / model.stride(), 16), most_hot_rows,
                                               model.vocabulary_size() / 4})
                                   : 0;
   const std::int64_t interval =
       std::min(words_between_merges, static_cast<std::int64_t>(occurrences_between_merges / largest_share(model)) + 1);
   run_team(workers, stop, [&](int worker) {
-    HogwildRows rows(model.tables, hot, model.kernels_of(kernels), model.row_size(), locks, worker);
+    HogwildRows rows(tables, hot, model.kernels_of(kernels), model.row_size(), locks, worker);
     BlockTrainer<HogwildRows> trainer(model, kernels);
     std::int64_t trained = 0;
     std::int64_t merged = 0;
@@ -270,8 +274,12 @@ Word2VecResult train_hogwild(const Model& model, const cpu::Word2VecKernels& ker
   return result;
 }
 
-Word2VecResult train_deterministic(const Model& model, const cpu::Word2VecKernels& kernels, const std::int32_t* tokens,
-                                   std::int64_t size, const Word2VecTraining& training, int workers) {
+namespace {
+
+Word2VecResult train_deterministic(const Model& model, const std::int32_t* tokens, std::int64_t size,
+                                   const Word2VecTraining& training) {
+  const cpu::Word2VecKernels& kernels = cpu::kernels().word2vec;
+  const int workers = std::min(training.workers, num_threads());
   const Blocks blocks(tokens, size, training.position);
   Schedule schedule(training, size);
   Word2VecResult result;
@@ -405,10 +413,6 @@ double score_sentence(const Model& model, const std::int32_t* words, std::int64_
 
 }  // namespace word2vec
 
-struct Word2Vec::Impl {
-  word2vec::Model model;
-};
-
 Word2Vec::Word2Vec(const Word2VecOptions& options, std::vector<std::int64_t> counts, double sample, double ns_exponent)
     : impl_(std::make_unique<Impl>()) {
   word2vec::check_options(options);
@@ -495,10 +499,9 @@ void Word2Vec::huffman_path(std::int64_t word, std::vector<std::int32_t>& points
 Word2VecResult Word2Vec::train(const std::int32_t* tokens, std::int64_t size, const Word2VecTraining& training) {
   word2vec::check_training(training);
   word2vec::check_tokens(tokens, size, vocabulary_size());
-  const int workers = std::min(training.workers, num_threads());
-  const cpu::Word2VecKernels& kernels = cpu::kernels().word2vec;
-  return training.deterministic ? word2vec::train_deterministic(impl_->model, kernels, tokens, size, training, workers)
-                                : word2vec::train_hogwild(impl_->model, kernels, tokens, size, training, workers);
+  if (training.deterministic) return word2vec::train_deterministic(impl_->model, tokens, size, training);
+  word2vec::HogwildRows::Locks locks;
+  return word2vec::train_hogwild(impl_->model, impl_->model.tables, locks, false, tokens, size, training);
 }
 
 std::vector<double> Word2Vec::score(const std::int32_t* tokens, std::int64_t size) const {

@@ -1,4 +1,4 @@
-"""Word2Vec over the ranks of a process group: one vocabulary, a part of the corpus each, tables that are averaged."""
+"""Word2Vec over the ranks of a process group: one vocabulary, a part of the corpus each, tables that are combined."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from convec.distributed import Communicator
     from convec.models._word2vec_device import DeviceTrainer
     from convec.models._word2vec_report import TrainingReport
+    from convec.models._word2vec_shared import SharedMemoryTrainer
 
 
 __all__ = [
     "DistributedTraining",
-    "SharedTables",
+    "ReplicatedTables",
     "active_communicator",
     "check_agreement",
     "merge_counts",
@@ -126,7 +127,7 @@ def merge_counts(communicator: Communicator, words: Sequence[str], counts: npt.N
     return merged
 
 
-class SharedTable:
+class ReplicatedTable:
     """A table of which every rank has a copy, and in which it adds what the ranks have changed.
 
     What all ranks learned from the same state is no sum where a row was used often: each has gone the whole way. If a
@@ -197,7 +198,7 @@ class SharedTable:
             self._replica.apply(self._order, first, last, changes, squares, chosen, self._communicator.size)
 
 
-class SharedTables:
+class ReplicatedTables:
     """All tables of a model.
 
     The ladder of rows is that of pWord2Vec-MPI (Ji et al., "Parallelizing Word2Vec in Shared and Distributed Memory",
@@ -229,19 +230,26 @@ class SharedTables:
         often = _OFTEN_SKIP_GRAM if skip_gram else _OFTEN_CBOW
         shares = occurrences / max(occurrences.sum(), 1.0)
         order = None if (shares[1:] <= shares[:-1]).all() else np.argsort(-shares, kind="stable")
-        self._tables = [SharedTable(communicator, trainer, "vectors", shares, order, often)]
+        self._tables = [ReplicatedTable(communicator, trainer, "vectors", shares, order, often)]
         if trainer.syn1neg is not None:
             weights = occurrences**ns_exponent
             drawn = shares + negative * weights / max(weights.sum(), 1e-300)
-            self._tables.append(SharedTable(communicator, trainer, "syn1neg", drawn, order, often))
+            self._tables.append(ReplicatedTable(communicator, trainer, "syn1neg", drawn, order, often))
         if trainer.syn1 is not None:
             # The inner nodes of the Huffman tree, the root last; as in a balanced tree.
             nodes = np.arange(len(shares))[::-1].copy()
-            self._tables.append(SharedTable(communicator, trainer, "syn1", 1.0 / (nodes + 1), nodes, often))
+            self._tables.append(ReplicatedTable(communicator, trainer, "syn1", 1.0 / (nodes + 1), nodes, often))
         self._steps = 0  # of the ladder: the last one has all rows
         while sync_rows << self._steps < len(shares):
             self._steps += 1
         self._words = [0.0] * (self._steps + 1)
+
+    def words_a_round(self, sync_words: int) -> int:
+        """Encoded words of all ranks between two calls of :meth:`combine`."""
+        return sync_words
+
+    def begin_epoch(self) -> None:
+        """Nothing: every rank has tables of its own."""
 
     def is_complete(self, rounds: int) -> bool:
         """Whether all rows are combined after so many rounds of an epoch."""
@@ -263,7 +271,8 @@ class DistributedTraining:
     """Epochs of a corpus of which each rank has a part, encoded.
 
     An epoch is a number of rounds, the same on every rank: each trains on the next of its sentences, and then the
-    tables are combined, all of their rows at the end of an epoch. The learning rate goes by the words of all ranks.
+    tables are combined, all of their rows at the end of an epoch; or, where they are the same memory, the ranks only
+    wait for each other. The learning rate goes by the words of all ranks.
 
     Args:
         communicator: of the ranks.
@@ -281,8 +290,8 @@ class DistributedTraining:
     def __init__(
         self,
         communicator: Communicator,
-        trainer: _core.Word2VecTrainer | DeviceTrainer | LockedTrainer,
-        tables: SharedTables,
+        trainer: _core.Word2VecTrainer | DeviceTrainer | LockedTrainer | SharedMemoryTrainer,
+        tables: ReplicatedTables | SharedMemoryTrainer,
         tokens: npt.NDArray[np.int32],
         raw_words: int,
         examples: int,
@@ -303,7 +312,7 @@ class DistributedTraining:
         self._sizes = np.zeros(communicator.size, np.int64)
         self._sizes[communicator.rank] = len(tokens)
         communicator.all_reduce(self._sizes)
-        self._rounds = max(-(-int(self._sizes.sum()) // sync_words), 1)
+        self._rounds = max(-(-int(self._sizes.sum()) // tables.words_a_round(sync_words)), 1)
 
     def _done(self, rounds: int) -> int:
         """Encoded words of all ranks in so many rounds of an epoch, before they are cut at the ends of sentences."""
@@ -320,6 +329,7 @@ class DistributedTraining:
         first = next((n for n in range(self._rounds) if self._done(n) >= position.tokens), self._rounds)
         before = int(self._sizes[: self._communicator.rank].sum())
         trained_words, loss = 0, 0.0
+        self._tables.begin_epoch()
         for index in range(first, self._rounds):
             begin, end = self._cut(index), self._cut(index + 1)
             result = self._train(epoch, number, index, before + begin, self._tokens[begin:end])

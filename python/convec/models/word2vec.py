@@ -42,6 +42,7 @@ from convec.models._sharing import changes, looks
 from convec.models._word2vec_corpus import Corpus, FileCorpus, StreamCorpus, WholeCorpus, open_corpus
 from convec.models._word2vec_device import DeviceTrainer
 from convec.models._word2vec_report import ScanReport, TrainingReport, check_progress
+from convec.models._word2vec_shared import SharedMemoryTrainer
 from convec.models._word2vec_training import (
     Checkpoints,
     EpochPosition,
@@ -219,6 +220,9 @@ class Word2Vec:
         checkpoint_every: seconds between two of them.
         shard_corpus: under a process group of :mod:`convec.distributed`, every rank is given the same corpus and takes
             its part of it; False: each is given a part of its own.
+        share_tables: under a process group, ranks that are all on one host train the same tables in shared memory, as
+            threads do, and as fast; the result depends on their timing. False, or ``deterministic``: each has tables of
+            its own, as it has on several hosts, and their rows are exchanged.
         sync_words: words that all ranks together train on between two exchanges of the most frequent rows.
         sync_rows: rows that are exchanged each time; twice as many every second time, and so on.
         progress: a progress line on stderr: True, False, or ``'auto'``: on a terminal, when log lines of level INFO are
@@ -274,6 +278,7 @@ class Word2Vec:
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 300.0,
         shard_corpus: bool = True,
+        share_tables: bool = True,
         sync_words: int = 262144,
         sync_rows: int = 1024,
         progress: bool | str = "auto",
@@ -313,6 +318,7 @@ class Word2Vec:
         self.device = _device.current_device() if device is None else device
         self.concurrency = None if concurrency is None else _integer("concurrency", concurrency, 1, 1 << 20)
         self.shard_corpus = bool(shard_corpus)
+        self.share_tables = bool(share_tables)
         self.sync_words = _integer("sync_words", sync_words, 1)
         self.sync_rows = _integer("sync_rows", sync_rows, 1)
         self.progress = check_progress(progress)
@@ -370,7 +376,7 @@ class Word2Vec:
     def _start(self) -> None:
         """What a model holds besides its parameters: made by the constructor and load()."""
         self._trainer: _core.Word2VecTrainer | None = None
-        self._device_trainer: DeviceTrainer | None = None  # while it trains
+        self._elsewhere: DeviceTrainer | SharedMemoryTrainer | None = None  # while it trains, and not its own tables
         self._trained_with: dict[str, Any] = {}
         self._counts = np.zeros(0, np.int64)
         self._encoder: tuple[list[str], int, _core.Vocabulary] | None = None
@@ -864,19 +870,19 @@ class Word2Vec:
             return trainer
         tables = "bfloat16" if self.precision == "bfloat16" else "float32"
         self.wv.forget_device()
-        self._device_trainer = DeviceTrainer(trainer, self.device.index, tables, self.concurrency or 0)
-        return self._device_trainer
+        self._elsewhere = DeviceTrainer(trainer, self.device.index, tables, self.concurrency or 0)
+        return self._elsewhere
 
     def _team(self) -> str:
         """Who trains, for the log."""
-        if self._device_trainer is not None:
-            return f"on {self.device} with {self._device_trainer.concurrency} teams"
+        if isinstance(self._elsewhere, DeviceTrainer):
+            return f"on {self.device} with {self._elsewhere.concurrency} teams"
         return f"with {min(self.workers, _core.num_threads())} threads"
 
     def _fetch(self) -> None:
-        """Takes over what was learned on a device."""
-        if self._device_trainer is not None:
-            self._device_trainer.fetch()
+        """Takes over what was learned on a device, or by all ranks in shared memory."""
+        if self._elsewhere is not None:
+            self._elsewhere.fetch()
 
     def _locked(
         self, trainer: _core.Word2VecTrainer | DeviceTrainer
@@ -1058,7 +1064,7 @@ class Word2Vec:
                 self._position = None
                 raise
             finally:
-                self._device_trainer = None
+                self._elsewhere = None
                 self.total_train_time += report.elapsed
                 self.wv.norms = None
         self.add_lifecycle_event(
@@ -1212,7 +1218,9 @@ class Word2Vec:
         assert self._trainer is not None
         start = self._position
         words = self.wv.index_to_key
-        settings = {**self._architecture(), "sync": (self.sync_words, self.sync_rows), "start": start.to_json()}
+        share = self.share_tables and not self.deterministic and not isinstance(trainer, LockedTrainer)
+        sync = (share, self.sync_words, self.sync_rows)
+        settings = {**self._architecture(), "sync": sync, "start": start.to_json()}
         ranks.check_agreement(communicator, "the parameters of Word2Vec", [repr(sorted(settings.items()))])
         ranks.check_agreement(communicator, "the vocabularies", ["\n".join(words), self._vocabulary_counts().tobytes()])
         scanned, self._scanned = self._scanned, None
@@ -1220,19 +1228,13 @@ class Word2Vec:
             corpus = scanned
         encoded = self._encode(corpus)
         raw_words, examples = ranks.sum_over_ranks(communicator, encoded.raw_words, corpus.examples)
-        occurrences = _expected_occurrences(self._counts, self.sample)
+        shared = SharedMemoryTrainer.open(communicator, self._trainer) if share else None
+        if shared is not None:
+            self._elsewhere = shared
         run = ranks.DistributedTraining(
             communicator,
-            trainer,
-            ranks.SharedTables(
-                communicator,
-                self._trainer,
-                occurrences,
-                bool(self.sg),
-                self.negative,
-                self.ns_exponent,
-                self.sync_rows,
-            ),
+            shared or trainer,
+            shared or self._replicated_tables(communicator),
             encoded.tokens(),
             round(raw_words),
             round(examples),
@@ -1242,6 +1244,13 @@ class Word2Vec:
             self.sync_words,
         )
         return lambda epoch, within: run(epoch, self.epochs_trained, within, checkpoints)
+
+    def _replicated_tables(self, communicator: Communicator) -> ranks.ReplicatedTables:
+        assert self._trainer is not None
+        occurrences = _expected_occurrences(self._counts, self.sample)
+        return ranks.ReplicatedTables(
+            communicator, self._trainer, occurrences, bool(self.sg), self.negative, self.ns_exponent, self.sync_rows
+        )
 
     def _run_epochs(
         self,
@@ -1594,6 +1603,7 @@ _STORED = (
     "precision",
     "progress",
     "shard_corpus",
+    "share_tables",
     "sync_words",
     "sync_rows",
     "train_count",
@@ -1611,7 +1621,7 @@ _STORED = (
 
 
 # What files of before such parameters stand for.
-_LATER = {"shard_corpus": True, "sync_words": 262144, "sync_rows": 1024}
+_LATER = {"shard_corpus": True, "share_tables": True, "sync_words": 262144, "sync_rows": 1024}
 
 
 def _percent(part: float, whole: float) -> str:
