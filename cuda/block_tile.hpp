@@ -23,4 +23,25 @@ __device__ __forceinline__ BlockTile tile_of_block(const Divider& by_columns, co
   return {first_row, static_cast<int>(column_tile) * T::columns, begin, min(depth, begin + slices.size)};
 }
 
+// Where a thread's warp works in a block's tile of multiplications by tensor cores (16 x 8 numbers of C each), and the
+// lane's place in those.
+template <typename T>
+struct WarpPlace {
+  static constexpr int row_count = T::warp_rows / 16;
+  static constexpr int column_count = T::warp_columns / 8;
+
+  __device__ explicit WarpPlace(int thread)
+      : lane(thread % warp_size),
+        group(lane / 4),
+        member(lane % 4),
+        row(thread / warp_size / warps_across * T::warp_rows),
+        column(thread / warp_size % warps_across * T::warp_columns) {}
+
+  int lane, group, member;
+  int row, column;
+
+ private:
+  static constexpr int warps_across = T::columns / T::warp_columns;
+};
+
 }  // namespace convec::cuda

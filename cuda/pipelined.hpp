@@ -173,14 +173,9 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
   if (first_row >= operands.rows) return;
 
   const int thread = static_cast<int>(threadIdx.x);
-  const int lane = thread % warp_size;
-  const int group = lane / 4;
-  const int member = lane % 4;
-  constexpr int warps_across = T::columns / T::warp_columns;
-  const int row = thread / warp_size / warps_across * T::warp_rows;
-  const int column = thread / warp_size % warps_across * T::warp_columns;
-  constexpr int row_count = T::warp_rows / 16;
-  constexpr int column_count = T::warp_columns / 8;
+  const auto [lane, group, member, row, column] = WarpPlace<T>(thread);
+  constexpr int row_count = WarpPlace<T>::row_count;
+  constexpr int column_count = WarpPlace<T>::column_count;
   constexpr int steps = 2 / Math::per_word;
 
   const CopyA copy_a(operands.a, first_row, thread);

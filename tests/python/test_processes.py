@@ -16,6 +16,7 @@ from typing import Any
 import convec
 import numpy as np
 import pytest
+import toy
 from convec import layers, metrics
 from convec.models import Sequential, Word2Vec
 
@@ -25,18 +26,7 @@ SENTENCES = [[str((7 * line + word) % 30) for word in range(20)] for line in ran
 
 
 def make() -> Sequential:
-    convec.utils.set_random_seed(1)
-    model = Sequential(
-        [
-            convec.Input((8, 8, 2)),
-            layers.Conv2D(8, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return toy.pooled_model(channels=2, filters=8)
 
 
 def trained_weights() -> list[Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import convec
 import numpy as np
 import pytest
+import toy
 from convec import backend, layers, ops
 from convec.callbacks import Callback
 from convec.models import KeyedVectors, Sequential, Word2Vec, load_model
@@ -92,18 +93,7 @@ def in_thread(work: Callable[[], Any]) -> Any:
 
 
 def make(built: bool = True, seed: int = 1) -> Sequential:
-    convec.utils.set_random_seed(seed)
-    model = Sequential(
-        [
-            *([convec.Input((8, 8, 1))] if built else []),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return toy.pooled_model(channels=1, filters=4, built=built, seed=seed)
 
 
 def predict(model: Sequential) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from convec import layers
+from convec import layers, utils
 from convec.models import Sequential
 
 CLASSES = 3
@@ -31,6 +31,22 @@ def model(optimizer: Any = "sgd", loss: Any = "sparse_categorical_crossentropy",
     built.set_weights(first_weights())
     built.compile(optimizer=optimizer, loss=loss, **{"metrics": ["accuracy"], **compile_})
     return built
+
+
+def pooled_model(channels: int, filters: int, *, built: bool = True, seed: int = 1) -> Sequential:
+    """A small network of every usual kind of layer on 8 x 8 images, compiled; ``built`` with random weights."""
+    utils.set_random_seed(seed)
+    network = Sequential(
+        [
+            *([layers.Input((8, 8, channels))] if built else []),
+            layers.Conv2D(filters, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return network
 
 
 def first_weights() -> list[np.ndarray]:

@@ -11,10 +11,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, cast
-
-from convec import _core
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar, cast
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -113,52 +111,28 @@ class Shared:
 OWN = frozenset({"_changed", "_filling", "_readers", "_writer", "_writes", "_waiting", "_upgrading", "_version"})
 
 
-def reads(method: _Method) -> _Method:
-    """A method during which no other thread writes."""
+def _within(use: Callable[[Any, str], AbstractContextManager[object]]) -> Callable[[_Method], _Method]:
+    """A decorator by which a method runs within ``use(object, its name)``."""
 
-    @functools.wraps(method)
-    def reading(self: Shared, *args: Any, **kwargs: Any) -> Any:
-        with self.reading():
-            return method(self, *args, **kwargs)
+    def mark(method: _Method) -> _Method:
+        @functools.wraps(method)
+        def using(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with use(self, method.__name__):
+                return method(self, *args, **kwargs)
 
-    return cast("_Method", reading)
+        return cast("_Method", using)
 
-
-def writes(method: _Method) -> _Method:
-    """A method during which no other thread reads or writes."""
-
-    @functools.wraps(method)
-    def writing(self: Shared, *args: Any, **kwargs: Any) -> Any:
-        with self.writing():
-            return method(self, *args, **kwargs)
-
-    return cast("_Method", writing)
+    return mark
 
 
-class _Used(Protocol):
-    _in_use: _core.InUse
-
-
-def looks(method: _Method) -> _Method:
-    """A method that raises RuntimeError where another thread changes the object."""
-
-    @functools.wraps(method)
-    def looking(self: _Used, *args: Any, **kwargs: Any) -> Any:
-        with self._in_use.looking(method.__name__):
-            return method(self, *args, **kwargs)
-
-    return cast("_Method", looking)
-
-
-def changes(method: _Method) -> _Method:
-    """A method that raises RuntimeError where another thread uses the object."""
-
-    @functools.wraps(method)
-    def changing(self: _Used, *args: Any, **kwargs: Any) -> Any:
-        with self._in_use.changing(method.__name__):
-            return method(self, *args, **kwargs)
-
-    return cast("_Method", changing)
+#: Marks a method of a :class:`Shared` during which no other thread writes.
+reads = _within(lambda shared, _: shared.reading())
+#: Marks a method of a :class:`Shared` during which no other thread reads or writes.
+writes = _within(lambda shared, _: shared.writing())
+#: Marks a method that raises RuntimeError where another thread changes the object, which has an ``_in_use``.
+looks = _within(lambda used, name: used._in_use.looking(name))
+#: Marks a method that raises RuntimeError where another thread uses the object, which has an ``_in_use``.
+changes = _within(lambda used, name: used._in_use.changing(name))
 
 
 def _after_fork() -> None:

@@ -41,6 +41,24 @@ void max_windows_f32(const MaxWindows& w) {
     }
 }
 
+// visit(pixel, tap, position) for every product of a patch of 4x4 pixels with a 3x3 filter at its four positions.
+template <typename Visit>
+inline __attribute__((always_inline)) void visit_products(const float* corner, std::ptrdiff_t row, const Visit& visit) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const Vec pixel = vec_set(corner[i * row + j]);
+#pragma GCC unroll 4
+      for (int position = 0; position < 4; ++position) {
+        const int r = i - position / 2;
+        const int s = j - position % 2;
+        if (r < 0 || r > 2 || s < 0 || s > 2) continue;
+        visit(pixel, r * 3 + s, position);
+      }
+    }
+}
+
 template <int Vectors>
 void patch_forward(const PatchForward& p) {
   Vec filters[9][Vectors];
@@ -59,21 +77,10 @@ void patch_forward(const PatchForward& p) {
       for (int v = 0; v < Vectors; ++v)
 #pragma GCC unroll 4
         for (int position = 0; position < 4; ++position) value[v][position] = bias[v];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          const Vec pixel = vec_set(corner[i * p.input_row + j]);
-#pragma GCC unroll 4
-          for (int position = 0; position < 4; ++position) {
-            const int r = i - position / 2;
-            const int s = j - position % 2;
-            if (r < 0 || r > 2 || s < 0 || s > 2) continue;
+      visit_products(corner, p.input_row, [&](Vec pixel, int tap, int position) __attribute__((always_inline)) {
 #pragma GCC unroll 2
-            for (int v = 0; v < Vectors; ++v)
-              value[v][position] = vec_fma(pixel, filters[r * 3 + s][v], value[v][position]);
-          }
-        }
+        for (int v = 0; v < Vectors; ++v) value[v][position] = vec_fma(pixel, filters[tap][v], value[v][position]);
+      });
       const std::ptrdiff_t at = (y * p.columns + x) * p.output_column;
 #pragma GCC unroll 2
       for (int v = 0; v < Vectors; ++v)
@@ -465,19 +472,9 @@ void patch_filter_gradient_f32(const PatchFilterGradient& p) {
       for (int position = 0; position < 4; ++position)
         of[position] =
             _mm256_and_ps(gradient, _mm256_castsi256_ps(_mm256_cmpeq_epi32(where, _mm256_set1_epi32(position))));
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          const Vec pixel = vec_set(corner[i * p.input_row + j]);
-#pragma GCC unroll 4
-          for (int position = 0; position < 4; ++position) {
-            const int r = i - position / 2;
-            const int s = j - position % 2;
-            if (r < 0 || r > 2 || s < 0 || s > 2) continue;
-            sums[r * 3 + s] = vec_fma(pixel, of[position], sums[r * 3 + s]);
-          }
-        }
+      visit_products(corner, p.input_row, [&](Vec pixel, int tap, int position) __attribute__((always_inline)) {
+        sums[tap] = vec_fma(pixel, of[position], sums[tap]);
+      });
       sums[9] = vec_add(sums[9], gradient);
     }
 #pragma GCC unroll 10
