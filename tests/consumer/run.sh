@@ -36,7 +36,7 @@ for preset in "$@"; do
   else
     prefix=$PWD/build/$preset/install
     rm -rf "$prefix"
-    cmake --preset "$preset" --log-level=WARNING
+    cmake --preset "$preset" --log-level=WARNING -DCONVEC_BUILD_TESTS=OFF
     cmake --build --preset "$preset"
     cmake --install "build/$preset" >/dev/null
   fi
