@@ -39,11 +39,12 @@ def compare_answers(workers: list[harness.Worker]) -> None:
             raise SystemExit(f"{worker.label} finds other neighbours than convec: {found}, {expected}")
 
 
-def write_bytes(path: pathlib.Path, content: np.ndarray) -> float:
-    """Seconds to write bytes to a file, to the disk."""
+def write_bytes(path: pathlib.Path, size: int) -> float:
+    """Seconds to write random bytes to a file, to the disk."""
+    content = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     begin = time.perf_counter()
     with path.open("wb", buffering=0) as file:
-        for start in range(0, len(content), 1 << 24):
+        for start in range(0, size, 1 << 24):
             file.write(content[start : start + (1 << 24)])
         os.fsync(file.fileno())
     return time.perf_counter() - begin
@@ -60,16 +61,6 @@ def read_bytes(path: pathlib.Path) -> float:
     return time.perf_counter() - begin
 
 
-def measure_bytes(report: harness.Report, folder: str, case: str, size: int, rounds: int) -> None:
-    """What no file of vectors of that size can be faster than."""
-    path = pathlib.Path(folder) / "bytes"
-    content = np.ones(size, np.uint8)
-    writes, reads = zip(*((write_bytes(path, content), read_bytes(path)) for _ in range(rounds)), strict=True)
-    path.unlink()
-    for function, runs in (("write", writes), ("read", reads)):
-        report.add(f"{case} {function} own", "bytes", list(runs), "s, files", lower_is_better=True)
-
-
 def measure_files(workers: list[harness.Worker], report: harness.Report, folder: str, case: str, rounds: int) -> None:
     able = [worker for worker in workers if worker.label != "numpy"]
     for kind in ("text", "binary", "own"):
@@ -77,12 +68,19 @@ def measure_files(workers: list[harness.Worker], report: harness.Report, folder:
         for function, name in (("write", kind), ("read", kind), ("read", "own, mapped")):
             if name == "own, mapped" and kind != "own":
                 continue
-            for worker in able:
-                runs = [worker.ask(function, path=paths[worker], kind=name) for _ in range(rounds)]
-                report.add(f"{case} {function} {name}", worker.label, runs, "s, files", lower_is_better=True)
-        if kind == "own":
-            size = pathlib.Path(paths[workers[0]]).stat().st_size
-            measure_bytes(report, folder, case, size, rounds)
+            # In turns: a disk's speed changes from minute to minute.
+            runs: dict[str, list[float]] = {}
+            for _ in range(rounds):
+                for worker in able:
+                    runs.setdefault(worker.label, []).append(worker.ask(function, path=paths[worker], kind=name))
+                if name == "own":
+                    # What no file of that size can be faster than.
+                    path = pathlib.Path(folder) / f"bytes.{kind}"
+                    size = pathlib.Path(paths[workers[0]]).stat().st_size
+                    seconds = write_bytes(path, size) if function == "write" else read_bytes(path)
+                    runs.setdefault("bytes", []).append(seconds)
+            for label, found in runs.items():
+                report.add(f"{case} {function} {name}", label, found, "s, files", lower_is_better=True)
         for entry in pathlib.Path(folder).iterdir():
             if f".{kind}" in entry.name:
                 entry.unlink()
