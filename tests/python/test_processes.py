@@ -9,7 +9,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 import toy
 from convec import layers, metrics
 from convec.models import Sequential, Word2Vec
+from forking import in_fork
 
 X = np.random.default_rng(0).random((64, 8, 8, 2), dtype=np.float32)
 Y = np.arange(64) % 3
@@ -37,22 +37,6 @@ def trained_weights() -> list[Any]:
 
 def same(a: list[Any], b: list[Any]) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def in_fork(work: Callable[[], bool]) -> bool:
-    """What ``work`` says in the child of a fork. A child that hangs is ended by the alarm."""
-    child = os.fork()
-    if child == 0:
-        import signal
-
-        status = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(30)
-            status = 0 if work() else 2
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def run(program: str, *arguments: str, threads: int = 4) -> subprocess.CompletedProcess[str]:

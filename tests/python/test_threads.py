@@ -24,6 +24,7 @@ from convec.callbacks import Callback
 from convec.models import KeyedVectors, Sequential, Word2Vec, load_model
 from convec.models import _sharing as sharing
 from convec.models.callbacks import CallbackAny2Vec
+from forking import in_fork
 
 SECONDS = 0.5
 X = np.random.default_rng(0).random((48, 8, 8, 1), dtype=np.float32)
@@ -382,27 +383,19 @@ def test_a_fork_while_another_thread_uses_vectors_and_a_model() -> None:
             inside.set()
             leave.wait(30)
 
+    def child() -> bool:
+        vectors.add_vectors("child", np.ones(16, np.float32))
+        assert vectors.most_similar("3")[0][0] == "3b"
+        with pytest.raises(RuntimeError, match=r"in use by another thread \(fit\) when this process was forked"):
+            predict(model)
+        assert np.array_equal(predict(make()), expected)
+        return True
+
     thread = threading.Thread(target=work)
     thread.start()
     assert inside.wait(30)
-    child = os.fork()
-    if child == 0:
-        import signal
-
-        status = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(20)
-            vectors.add_vectors("child", np.ones(16, np.float32))
-            assert vectors.most_similar("3")[0][0] == "3b"
-            with pytest.raises(RuntimeError, match=r"in use by another thread \(fit\) when this process was forked"):
-                predict(model)
-            assert np.array_equal(predict(make()), expected)
-            status = 0
-        finally:
-            os._exit(status)
     try:
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert in_fork(child, seconds=20)
     finally:
         leave.set()
         thread.join(60)
