@@ -133,6 +133,7 @@ TEST(conv2d_valid) {
   check_conv2d({2, 7, 6, 3}, {3, 3, 3, 5}, {}, 0, 0);
   check_conv2d({1, 9, 9, 1}, {3, 3, 1, 32}, {}, 0, 0);
   check_conv2d({3, 5, 5, 17}, {1, 1, 17, 33}, {}, 0, 0);
+  check_conv2d({19, 4, 3, 14}, {2, 3, 14, 70}, {}, 0, 0);
 }
 
 TEST(conv2d_same_puts_the_odd_pixel_after) {

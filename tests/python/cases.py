@@ -231,6 +231,12 @@ add_conv2d("large", 9, 30, 30, 16, 33, padding="same", large=True)
 add_conv2d("large-grouped", 5, 31, 33, 6, 40, groups=2, strides=2, large=True)
 add_conv2d("large-one-image", 1, 64, 61, 3, 20, large=True)
 add_conv2d("large-deep", 1, 6, 6, 160, 150, large=True)
+# The gradient to the filters: pixels packed and not, blocks of some rows and of some images, several chunks of images.
+add_conv2d("large-strided", 3, 41, 43, 20, 36, padding="same", strides=2, large=True)
+add_conv2d("large-pointwise", 4, 29, 31, 23, 150, (1, 1), large=True)
+add_conv2d("large-pointwise-deep", 3, 17, 19, 140, 24, (1, 1), large=True)
+add_conv2d("large-batch", 37, 5, 6, 24, 40, (2, 3), padding="same", large=True)
+add_conv2d("large-strided-deep", 2, 15, 14, 130, 270, padding="same", strides=2, large=True)
 
 # By Winograd's algorithm: around tiles of 4 x 4, panels and vectors, few and many tiles, one block of them or several.
 for extent in (7, 8, 10, 11, 12, 15):

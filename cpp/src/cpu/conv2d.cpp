@@ -181,6 +181,9 @@ void copy_with_border(const Gather& g, const float* image, int64_t begin, int64_
   }
 }
 
+// With fewer channels a tile is too short to gain by fetching the next one's pixels.
+constexpr int64_t fewest_channels_to_fetch = 16;
+
 // Rows [begin, end) of one phase of one image: the part of the input that they read, with its border.
 class RowGather {
  public:
@@ -235,10 +238,16 @@ class RowGather {
       const float* row =
           source_ + ((i * g_.rows.in_step - source_row_) * pitch_ + left_) * g_.in_channels + group * g_.in_per_group;
       float* to = out + (i - begin_) * out_row;
+      // The tile to the right reads as many new pixels, those of the last row of taps for the first time.
+      const int64_t next_pixels = tile_width * t.a_row;
+      const bool fetches = t.segments > 0 && g_.in_channels >= fewest_channels_to_fetch;
+      const int64_t next = fetches ? t.a_segments[t.segments - 1] + next_pixels : 0;
+      if (fetches) t.ahead_bytes = next_pixels * static_cast<int64_t>(sizeof(float)) / (t.segments * t.length);
       for (int64_t j = 0; j < columns; j += tile_width) {
         t.a = row + j * t.a_row;
         t.c = to + j * t.c_row;
         t.rows = static_cast<int>(std::min(tile_width, columns - j));
+        if (fetches) t.ahead = t.a + next;
         gemm.tile_f32_along(t);
       }
     }
@@ -258,12 +267,6 @@ class RowGather {
 
 // Bytes worked on at once, to stay in the second-level cache.
 constexpr int64_t cache_block = 256 * 1024;
-
-// Splits `extent` into about `wanted` parts.
-int64_t part_size(int64_t extent, int64_t wanted) {
-  const int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(extent, 1));
-  return (extent + parts - 1) / parts;
-}
 
 void gather_along_rows(const Gather& g) {
   const Border border = border_of(g.columns);
@@ -581,254 +584,6 @@ void conv2d_backward_input(const Context&, const Conv2dProblem& p, const float* 
   g.packed = packed;
   gather(g);
 }
-
-namespace {
-
-// ---- Gradient to the filters ---------------------------------------------------------------------------------------
-
-// Output positions whose input position under a tap lies inside: [begin, end).
-struct Span {
-  int64_t begin, end;
-};
-
-Span positions_inside(int64_t in, int64_t out, int64_t stride, int64_t offset) {
-  const int64_t begin = offset >= 0 ? 0 : (-offset + stride - 1) / stride;
-  const int64_t end = offset >= in ? 0 : std::min(out, (in - 1 - offset) / stride + 1);
-  return {std::min(begin, std::max(end, int64_t{0})), std::max(end, int64_t{0})};
-}
-
-// Some images, or some rows of the output's gradient of one image: what is worked on at once.
-struct PixelBlock {
-  int64_t image, images;
-  int64_t row_begin, row_end;
-};
-
-// A block of `rows` adjacent rows of the gradient's matrix (channels, or columns times channels where those are
-// adjacent in memory) of one tap and one panel.
-struct FilterTile {
-  int64_t row_offset;     // of the tap in the input: row * dilation - padding
-  int64_t column_offset;  // likewise
-  int64_t channel;        // first float within the pixel
-  int64_t rows;
-  int64_t panel;
-  int64_t group;
-  float* to;
-};
-
-struct FilterGradient {
-  Conv2dProblem p;
-  const float* input;
-  int64_t in_height, in_width;  // of `input`, padding included where it was copied
-  const float* grad_output;
-  int64_t grad_channels;  // distance of two pixels of grad_output
-};
-
-void sum_tile(const FilterGradient& f, const FilterTile& tile, const PixelBlock& block, bool accumulate,
-              std::ptrdiff_t* a_segments, std::ptrdiff_t* b_segments) {
-  const Conv2dProblem& p = f.p;
-  const Panels panels(p.filters / p.groups, kernels().gemm);
-  const Span inside = positions_inside(f.in_height, p.out_height, p.stride_height, tile.row_offset);
-  const Span rows{std::max(inside.begin, block.row_begin), std::min(inside.end, block.row_end)};
-  const Span columns = positions_inside(f.in_width, p.out_width, p.stride_width, tile.column_offset);
-  const int64_t in_image = f.in_height * f.in_width * p.channels;
-  const int64_t out_image = p.out_height * p.out_width * f.grad_channels;
-  GemmTile t{};
-  t.a = f.input + block.image * in_image + tile.channel;
-  t.a_segments = a_segments;
-  t.a_row = 1;
-  t.b = f.grad_output + block.image * out_image + tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
-  t.b_segments = b_segments;
-  t.c = tile.to;
-  t.c_row = p.filters;
-  t.rows = static_cast<int>(tile.rows);
-  t.columns = static_cast<int>(panels.used(tile.panel));
-  t.accumulate = accumulate;
-  const auto a_at = [&](int64_t y, int64_t x) {
-    return ((y * p.stride_height + tile.row_offset) * f.in_width + x * p.stride_width + tile.column_offset) *
-           p.channels;
-  };
-  const auto b_at = [&](int64_t y, int64_t x) { return (y * p.out_width + x) * f.grad_channels; };
-  const int64_t width = columns.end - columns.begin;
-  if (width >= block.images) {  // the reduction runs along the rows
-    t.a_step = p.stride_width * p.channels;
-    t.b_step = f.grad_channels;
-    t.length = width;
-    for (int64_t image = 0; image < block.images; ++image)
-      for (int64_t y = rows.begin; y < rows.end; ++y) {
-        a_segments[t.segments] = image * in_image + a_at(y, columns.begin);
-        b_segments[t.segments++] = image * out_image + b_at(y, columns.begin);
-      }
-  } else {  // across the images
-    t.a_step = in_image;
-    t.b_step = out_image;
-    t.length = block.images;
-    for (int64_t y = rows.begin; y < rows.end; ++y)
-      for (int64_t x = columns.begin; x < columns.end; ++x) {
-        a_segments[t.segments] = a_at(y, x);
-        b_segments[t.segments++] = b_at(y, x);
-      }
-  }
-  kernels().gemm.tile_f32_across(t);
-}
-
-// to[j] += the sum over `rows` rows of from[i * from_row + j], of one panel. A product with ones, in blocks whose sums
-// are then added: fixed order, and the rounding error of a long sum grows with the block instead.
-void add_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to) {
-  constexpr int64_t block = 256;
-  static constexpr std::ptrdiff_t no_offset[1] = {0};
-  static constexpr float one = 1.0F;
-  GemmTile t{};
-  t.a = &one;
-  t.a_segments = no_offset;
-  t.a_row = 1;
-  t.segments = 1;
-  t.c = to;
-  t.rows = 1;
-  t.columns = static_cast<int>(columns);
-  t.accumulate = true;
-  for (int64_t row = 0; row < rows; row += block) {
-    t.b = from + row * from_row;
-    t.b_step = from_row;
-    t.length = std::min(block, rows - row);
-    kernels().gemm.tile_f32_across(t);
-  }
-}
-
-}  // namespace
-
-void sum_rows(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to) {
-  const Panels panels(columns, kernels().gemm);
-  parallel_for(panels.count(), [&](int64_t panel, int) {
-    std::fill_n(to + panels.begin(panel), panels.used(panel), 0.0F);
-    add_rows(rows, panels.used(panel), from + panels.begin(panel), from_row, to + panels.begin(panel));
-  });
-}
-
-namespace {
-
-void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float* input, const float* grad_output,
-                             float* grad_filters, float* grad_bias) {
-  if (p.batch == 0) {  // the image may be of any size then
-    std::fill_n(grad_filters, p.kernel_height * p.kernel_width * (p.channels / p.groups) * p.filters, 0.0F);
-    if (grad_bias != nullptr) std::fill_n(grad_bias, p.filters, 0.0F);
-    return;
-  }
-  Scratch scratch;
-  const GemmKernels& gemm = kernels().gemm;
-  const Panels panels(p.filters / p.groups, gemm);
-  const int64_t in_per_group = p.channels / p.groups;
-  const int64_t pixels = p.batch * p.out_height * p.out_width;
-
-  FilterGradient f{p, input, p.height, p.width, grad_output, p.filters};
-  if (panels.used(panels.count() - 1) % gemm.vector != 0) {
-    // The micro-kernel reads whole vectors: give the last pixel something to read behind it.
-    f.grad_channels = (p.groups - 1) * (p.filters / p.groups) + panels.stored();
-    f.grad_channels = std::max(f.grad_channels, p.filters);
-    float* copy = scratch.take<float>(pixels * f.grad_channels);
-    parallel_for_range(pixels, 1024, [&](int64_t begin, int64_t end) {
-      kernels().pack.copy_f32(grad_output + begin * p.filters, p.filters, copy + begin * f.grad_channels,
-                              f.grad_channels, end - begin, p.filters, f.grad_channels);
-    });
-    f.grad_output = copy;
-  }
-  if (winograd_conv2d_pays_unprepared(p)) {
-    if (grad_bias != nullptr) sum_rows(pixels, p.filters, f.grad_output, f.grad_channels, grad_bias);
-    winograd_conv2d_backward_filters(p, input, grad_output, grad_filters);
-    return;
-  }
-
-  // With few channels, the columns of the filter are taken together (they are adjacent in memory), which needs a copy
-  // of the input with its padding.
-  const bool merge = p.groups == 1 && p.dilation_width == 1 && p.channels < gemm.rows / 2 + 1 && p.kernel_width > 1 &&
-                     is_narrow(p.pad_left + p.pad_right, p.width, p.kernel_width);
-  if (merge && p.pad_left + p.pad_right > 0) {
-    f.in_width = p.width + p.pad_left + p.pad_right;
-    float* copy = scratch.take<float>(p.batch * p.height * f.in_width * p.channels);
-    parallel_for_range(p.batch * p.height, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        float* to = copy + row * f.in_width * p.channels;
-        std::fill_n(to, p.pad_left * p.channels, 0.0F);
-        to = std::copy_n(input + row * p.width * p.channels, p.width * p.channels, to + p.pad_left * p.channels);
-        std::fill_n(to, p.pad_right * p.channels, 0.0F);
-      }
-    });
-    f.input = copy;
-  }
-  const int64_t column_shift = merge ? 0 : p.pad_left;
-  const int64_t columns = merge ? 1 : p.kernel_width;
-  const int64_t tap_rows = merge ? p.kernel_width * p.channels : in_per_group;
-  const int64_t tiles_a_tap = (tap_rows + gemm.rows - 1) / gemm.rows;
-  const int64_t tile_rows = (tap_rows + tiles_a_tap - 1) / tiles_a_tap;
-
-  // Blocks of pixels that stay in the second-level cache while all tiles of a task go over them.
-  const int64_t row_bytes = (f.in_width * p.stride_height * p.channels + p.out_width * f.grad_channels) * 4;
-  const int64_t block_rows = std::clamp<int64_t>(cache_block / row_bytes, 1, p.out_height);
-  const int64_t block_images = block_rows < p.out_height ? 1
-                                                         : std::clamp<int64_t>(cache_block / (row_bytes * p.out_height),
-                                                                               1, std::max<int64_t>(p.batch, 1));
-
-  // The images are cut into chunks whose sums are added in order: how many depends on the sizes alone. A task has some
-  // of the tiles in one chunk.
-  constexpr int64_t most_chunk_bytes = 1024 * 1024;
-  constexpr int64_t most_chunks = 16;
-  const int64_t size = p.kernel_height * p.kernel_width * in_per_group * p.filters;
-  const int64_t image_blocks = std::max<int64_t>((p.batch + block_images - 1) / block_images, 1);
-  const int64_t wanted_chunks = std::clamp<int64_t>(most_chunk_bytes / (size * 4), 1, most_chunks);
-  const int64_t chunk_images = (image_blocks + wanted_chunks - 1) / wanted_chunks * block_images;
-  const int64_t chunks = std::max<int64_t>((p.batch + chunk_images - 1) / chunk_images, 1);
-  const int64_t taps = p.kernel_height * columns;
-  const int64_t tiles = p.groups * panels.count() * taps * tiles_a_tap;
-  const int64_t tiles_a_task = part_size(tiles, chunks >= 4 * num_threads() ? 1 : 4 * num_threads());
-  const int64_t tasks_a_chunk = (tiles + tiles_a_task - 1) / tiles_a_task;
-  float* sums = chunks == 1 ? grad_filters : scratch.take<float>(chunks * size);
-  float* bias_sums = grad_bias == nullptr || chunks == 1 ? grad_bias : scratch.take<float>(chunks * p.filters);
-
-  parallel_for(chunks * tasks_a_chunk, [&](int64_t task, int) {
-    const int64_t chunk = task / tasks_a_chunk;
-    const int64_t tiles_begin = task % tasks_a_chunk * tiles_a_task;
-    const int64_t tiles_end = std::min(tiles_begin + tiles_a_task, tiles);
-    const int64_t images_end = std::min((chunk + 1) * chunk_images, p.batch);
-    Scratch local;
-    const int64_t most_segments = p.out_height * std::max(block_images, p.out_width);
-    std::ptrdiff_t* a_segments = local.take<std::ptrdiff_t>(most_segments);
-    std::ptrdiff_t* b_segments = local.take<std::ptrdiff_t>(most_segments);
-    const auto run = [&](const PixelBlock& block, bool accumulate) {
-      for (int64_t i = tiles_begin; i < tiles_end; ++i) {
-        const int64_t first_row = i % tiles_a_tap * tile_rows;
-        const int64_t tap = i / tiles_a_tap % taps;
-        const int64_t row = tap / columns;
-        const int64_t column = tap % columns;
-        FilterTile tile{};
-        tile.panel = i / tiles_a_tap / taps % panels.count();
-        tile.group = i / tiles_a_tap / taps / panels.count();
-        tile.row_offset = row * p.dilation_height - p.pad_top;
-        tile.column_offset = column * p.dilation_width - column_shift;
-        tile.channel = tile.group * in_per_group + first_row;
-        tile.rows = std::min(tile_rows, tap_rows - first_row);
-        const int64_t to = tile.group * (p.filters / p.groups) + panels.begin(tile.panel);
-        tile.to = sums + chunk * size + ((row * p.kernel_width + column) * in_per_group + first_row) * p.filters + to;
-        if (tile.rows > 0) sum_tile(f, tile, block, accumulate, a_segments, b_segments);
-        if (bias_sums == nullptr || tap > 0 || first_row > 0) continue;
-        float* bias = bias_sums + chunk * p.filters + to;
-        const int64_t used = panels.used(tile.panel);
-        if (!accumulate) std::fill_n(bias, used, 0.0F);
-        add_rows(block.images * (block.row_end - block.row_begin) * p.out_width, used,
-                 f.grad_output + (block.image * p.out_height + block.row_begin) * p.out_width * f.grad_channels + to,
-                 f.grad_channels, bias);
-      }
-    };
-    if (p.batch == 0) run({0, 0, 0, 0}, false);
-    for (int64_t image = chunk * chunk_images; image < images_end; image += block_images)
-      for (int64_t row = 0; row < p.out_height; row += block_rows)
-        run({image, std::min(block_images, images_end - image), row, std::min(row + block_rows, p.out_height)},
-            image > chunk * chunk_images || row > 0);
-  });
-  if (chunks == 1) return;
-  sum_rows(chunks, size, sums, size, grad_filters);
-  if (grad_bias != nullptr) sum_rows(chunks, p.filters, bias_sums, p.filters, grad_bias);
-}
-
-}  // namespace
 
 void fill_conv2d(OpTable& table) {
   table.conv2d_prepared_size = conv2d_prepared_size;

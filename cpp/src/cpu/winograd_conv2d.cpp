@@ -4,6 +4,7 @@
 
 #include <convec/context.hpp>
 
+#include "cpu/cache.hpp"
 #include "cpu/dense.hpp"
 #include "cpu/kernels/kernel_table.hpp"
 #include "cpu/panels.hpp"
@@ -22,12 +23,14 @@ constexpr std::ptrdiff_t no_offset[1] = {0};
 
 // Fewer tiles than this do not make up for transforming the filters.
 constexpr int64_t fewest_tiles = 28;
-// Bytes of transformed input worked on at once, to stay in the second-level cache.
-constexpr int64_t cache_block = 512 * 1024;
 // The same for the gradient to the filters, whose sums are read and written once a block: the last-level cache.
 constexpr int64_t sum_block = 8 * 1024 * 1024;
 // Tiles a task of the transforms.
 constexpr int64_t tiles_a_task = 8;
+
+// Bytes of transformed input worked on at once: half of the second-level cache, whose other half is for products and
+// filters.
+int64_t cache_block() { return second_level_cache() / 2; }
 
 int64_t tiles_of(int64_t pixels) { return (pixels + extent - 1) / extent; }
 
@@ -55,9 +58,10 @@ Correlation backward_correlation(const Conv2dProblem& p) {
 bool pays(const Conv2dProblem& p, const Correlation& w) {
   // Fewer channels: the transforms cost more than they save. Tiles that hang over the edge are wasted.
   constexpr int64_t fewest_channels = 16;
+  const int64_t tiled = w.tiles_an_image() * extent * extent;
   return winograd() && p.kernel_height == 3 && p.kernel_width == 3 && p.stride_height == 1 && p.stride_width == 1 &&
          p.dilation_height == 1 && p.dilation_width == 1 && p.groups == 1 && w.channels >= fewest_channels &&
-         w.filters >= fewest_channels && 2 * w.tiles_an_image() * extent * extent <= 3 * w.out_height * w.out_width;
+         w.filters >= fewest_channels && 5 * tiled <= 8 * w.out_height * w.out_width;
 }
 
 // Distance of two tiles' channels: not a multiple of a kilobyte, or the rows of a product meet in few cache sets.
@@ -194,7 +198,7 @@ void correlate(const Correlation& w, const float* input, const float* prepared, 
   const int64_t rows = kernels().gemm.rows;
   const int64_t panel_count = Panels(w.filters, kernels().gemm).count();
   const Correlator correlator(w, prepared, padded_bias(scratch, bias, w.filters), relu, output);
-  const int64_t fitting = cache_block / (frequencies * pitch_of(w.channels) * static_cast<int64_t>(sizeof(float)));
+  const int64_t fitting = cache_block() / (frequencies * pitch_of(w.channels) * static_cast<int64_t>(sizeof(float)));
   const int64_t most = std::max(fitting / rows, int64_t{2}) * rows;
   const int64_t blocks = (w.tiles() + most - 1) / most;
   const int64_t block = (w.tiles() + blocks - 1) / blocks;

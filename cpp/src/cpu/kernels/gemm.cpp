@@ -29,6 +29,17 @@ void tile(const GemmTile& t) {
   const std::ptrdiff_t step = Along ? 1 : t.a_step;
   const std::ptrdiff_t b_step = t.b_step;
   const float* b = t.b;
+  // Without anything to fetch, a line that is there.
+  const char* ahead = reinterpret_cast<const char*>(t.a);
+  std::ptrdiff_t ahead_bytes = 0;
+  if (t.ahead != nullptr) {
+    ahead = reinterpret_cast<const char*>(t.ahead);
+    ahead_bytes = t.ahead_bytes;
+    if constexpr (Along) {
+#pragma GCC unroll 16
+      for (int p = 0; p < Rows; ++p) __builtin_prefetch(t.c + p * t.c_row, 1);
+    }
+  }
   for (std::int64_t s = 0; s < t.segments; ++s) {
     if (t.b_segments != nullptr) b = t.b + t.b_segments[s];
     const float* a = t.a + t.a_segments[s];
@@ -42,6 +53,8 @@ void tile(const GemmTile& t) {
       __asm__("" : "+r"(base[i]));
     }
     for (std::int64_t k = 0; k < t.length; ++k) {
+      __builtin_prefetch(ahead, 0, Along ? 3 : 2);
+      ahead += ahead_bytes;
       Vec bv[Vectors];
 #pragma GCC unroll 2
       for (int v = 0; v < Vectors; ++v) bv[v] = vec_load(b + v * vec_width);

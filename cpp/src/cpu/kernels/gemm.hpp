@@ -25,6 +25,11 @@ struct GemmTile {
   bool accumulate;    // add to C instead of overwriting it
   bool relu;          // after the bias
   const float* bias;  // null: none; readable to a whole panel
+  // What is read later: each step fetches the line there and goes ahead_bytes on. tile_f32_along fetches it into the
+  // first-level cache, for the next tile, and C before it is written; tile_f32_across into the second-level cache.
+  // Null: nothing.
+  const float* ahead;
+  std::ptrdiff_t ahead_bytes;
 };
 
 struct GemmKernels {

@@ -9,6 +9,9 @@ void fill_pack(PackKernels& kernels);
 
 namespace {
 
+// Rows that are fetched ahead of their copy: a column of pixels is too far apart for the processor to foresee.
+constexpr int rows_ahead = 12;
+
 void transpose_f32(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row, std::int64_t rows,
                    std::int64_t columns, std::int64_t width) {
   std::int64_t i = 0;
@@ -32,10 +35,24 @@ void copy_f32(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdif
   for (std::int64_t i = 0; i < rows; ++i) {
     const float* source = from + i * from_row;
     float* target = to + i * to_row;
+    __builtin_prefetch(source + rows_ahead * from_row);
     std::int64_t j = 0;
     for (; j + vec_width <= columns; j += vec_width) vec_store(target + j, vec_load(source + j));
     for (; j < columns; ++j) target[j] = source[j];
     for (; j < width; ++j) target[j] = 0.0F;
+  }
+}
+
+void copy_short_f32(const float* from, std::ptrdiff_t from_row, float* to, std::int64_t rows, std::int64_t columns) {
+  // A row's surplus lanes lie where the next row goes.
+  const std::int64_t whole = columns / vec_width * vec_width;
+  const int left = static_cast<int>(columns - whole);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    __builtin_prefetch(from + rows_ahead * from_row);
+    for (std::int64_t j = 0; j < whole; j += vec_width) vec_store(to + j, vec_load(from + j));
+    if (left > 0) vec_store(to + whole, vec_load_first(from + whole, left));
+    from += from_row;
+    to += columns;
   }
 }
 
@@ -44,6 +61,7 @@ void copy_f32(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdif
 void fill_pack(PackKernels& kernels) {
   kernels.transpose_f32 = transpose_f32;
   kernels.copy_f32 = copy_f32;
+  kernels.copy_short_f32 = copy_short_f32;
 }
 
 }  // namespace convec::cpu::CONVEC_ISA_NAMESPACE
