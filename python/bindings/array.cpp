@@ -78,8 +78,17 @@ TensorView mutable_view(py::array& array, const char* name) {
 }
 
 py::array_t<float> empty(const Shape& shape) {
-  static_cast<void>(shape.size());  // refuses what would overflow
-  return py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  constexpr std::int64_t line = 64;
+  constexpr std::int64_t large = 4096;
+  const std::vector<py::ssize_t> extents(shape.begin(), shape.end());
+  const std::int64_t size = shape.size();  // refuses what would overflow
+  if (size < large) return py::array_t<float>(extents);
+  // NumPy's own memory begins at any multiple of 16 bytes, and vectors that lie across two cache lines cost a quarter
+  // of the speed of a pointwise convolution.
+  py::array_t<std::uint8_t> memory(size * static_cast<std::int64_t>(sizeof(float)) + line);
+  std::uint8_t* const first = memory.mutable_data();
+  const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(first) % line);
+  return py::array_t<float>(extents, reinterpret_cast<float*>(first + (line - past) % line), memory);
 }
 
 py::array output(const py::object& out, const Shape& shape, const char* name) {

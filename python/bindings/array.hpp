@@ -23,7 +23,8 @@ ConstTensorView view(const py::array& array, const char* name);
 // As view(), and throws ValueError for a read-only array.
 TensorView mutable_view(py::array& array, const char* name);
 
-// A new float32 array of the shape, uninitialised.
+// A new float32 array of the shape, uninitialised. A large one begins at a cache line, in memory that another array
+// owns.
 py::array_t<float> empty(const Shape& shape);
 
 // `out` where given (its shape is checked by the op), else a new array.

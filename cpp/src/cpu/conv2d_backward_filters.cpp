@@ -16,7 +16,8 @@ namespace {
 // Bytes of packed pixels worked on at once: half of the smallest second-level caches. How sums are cut depends on the
 // sizes alone, so that results depend neither on the machine nor on the number of threads.
 constexpr int64_t cache_block = 256 * 1024;
-// Pixels of a block: as many steps make up for reading and writing the sums, and a panel stays in the first-level cache.
+// Pixels of a block: as many steps make up for reading and writing the sums, and a panel stays in the first-level
+// cache.
 constexpr int64_t block_pixels = 384;
 
 // Output positions whose input position under a tap lies inside: [begin, end).
@@ -61,8 +62,7 @@ struct Tiling {
   const Span* row_spans;     // of the taps' rows
   const Span* column_spans;  // of the taps' columns, where those are taken one by one
 
-  Tiling(Scratch& scratch, const Conv2dProblem& problem)
-      : p(problem), panels(p.filters / p.groups, kernels().gemm) {
+  Tiling(Scratch& scratch, const Conv2dProblem& problem) : p(problem), panels(p.filters / p.groups, kernels().gemm) {
     const int64_t most = kernels().gemm.rows;
     merge = p.groups == 1 && p.dilation_width == 1 && p.channels < most / 2 + 1 && p.kernel_width > 1 &&
             is_narrow(p.pad_left + p.pad_right, p.width, p.kernel_width);
@@ -161,8 +161,8 @@ void sum_rows(int64_t rows, int64_t columns, const float* from, float* to) {
   });
 }
 
-// What a task reads next follows in memory what it reads now: it is fetched into the second-level cache meanwhile, first
-// the input's floats and then the gradient's, some with each of so many steps.
+// What a task reads next follows in memory what it reads now: it is fetched into the second-level cache meanwhile,
+// first the input's floats and then the gradient's, some with each of so many steps.
 class Ahead {
  public:
   Ahead() = default;
@@ -290,8 +290,7 @@ class TileSums {
     const int64_t out_row = p_.out_width * p_.filters;
     const float* input = input_ + (block.image * p_.height + (block.row_begin + rows) * p_.stride_height) * in_row;
     const float* gradient = grad_output_ + (block.image * p_.out_height + block.row_begin + rows) * out_row;
-    return {input, rows * p_.stride_height * in_row, gradient, rows * out_row,
-            rows * p_.out_width * (end_ - begin_)};
+    return {input, rows * p_.stride_height * in_row, gradient, rows * out_row, rows * p_.out_width * (end_ - begin_)};
   }
 
   void forget_gradient() {
@@ -331,8 +330,7 @@ class TileSums {
     t.a_row = 1;
     t.b = b.first;
     t.b_segments = b_segments_;
-    t.c = sums_ +
-          ((tap_row * p_.kernel_width + tap_column) * (p_.channels / p_.groups) + first_row) * p_.filters +
+    t.c = sums_ + ((tap_row * p_.kernel_width + tap_column) * (p_.channels / p_.groups) + first_row) * p_.filters +
           group * tiling_.panels.columns + tiling_.panels.begin(panel);
     t.c_row = p_.filters;
     t.rows = static_cast<int>(std::min(tiling_.tile_rows, tiling_.tap_rows - first_row));
@@ -433,8 +431,9 @@ void conv2d_backward_filters(const Context&, const Conv2dProblem& p, const float
                        sums + chunk * size, bias_sums == nullptr ? nullptr : bias_sums + chunk * p.filters);
     for (int64_t image = images_begin; image < images_end; image += blocks.images)
       for (int64_t row = 0; row < p.out_height; row += blocks.rows)
-        tile_sums.add({image, std::min(blocks.images, images_end - image), row, std::min(row + blocks.rows, p.out_height)},
-                      image > images_begin || row > 0);
+        tile_sums.add(
+            {image, std::min(blocks.images, images_end - image), row, std::min(row + blocks.rows, p.out_height)},
+            image > images_begin || row > 0);
   });
   if (chunks == 1) return;
   sum_rows(chunks, size, sums, grad_filters);
