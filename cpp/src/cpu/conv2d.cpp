@@ -6,6 +6,7 @@
 
 #include "cpu/conv2d.hpp"
 #include "cpu/cpu_table.hpp"
+#include "cpu/grain.hpp"
 #include "cpu/kernels/kernel_table.hpp"
 #include "cpu/panels.hpp"
 #include "cpu/scratch.hpp"

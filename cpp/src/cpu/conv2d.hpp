@@ -1,8 +1,6 @@
 // Pieces of the direct convolution that the fused ops share.
 #pragma once
 
-#include <algorithm>
-
 #include "op_table.hpp"
 
 namespace convec::cpu {
@@ -12,12 +10,6 @@ void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const
 
 void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, const float* input,
                              const float* grad_output, float* grad_filters, float* grad_bias);
-
-// Splits `extent` into about `wanted` parts: the size of one.
-constexpr int64_t part_size(int64_t extent, int64_t wanted) {
-  const int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(extent, 1));
-  return (extent + parts - 1) / parts;
-}
 
 bool padded(const Conv2dProblem& p);
 // Whether a copy of `extent` pixels with zeros beside them, for a filter of `taps`, is worth its memory: large strides

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/conv2d.hpp"
+#include "cpu/grain.hpp"
 #include "cpu/kernels/kernel_table.hpp"
 #include "cpu/panels.hpp"
 #include "cpu/scratch.hpp"
@@ -277,8 +278,8 @@ class TileSums {
     const int64_t rows = std::min(tiling_.tile_rows, tiling_.tap_rows - row_tile * tiling_.tile_rows);
     const int64_t pixels = (end - begin) * tiling_.in_width;
     for (int64_t image = 0; image < block.images; ++image)
-      kernels().pack.copy_short_f32(from + image * p_.height * row + begin * row, p_.channels,
-                                    packed_input_ + image * pixels * rows, pixels, rows);
+      kernels().pack.copy_tiles_f32(from + image * p_.height * row + begin * row, p_.channels,
+                                    packed_input_ + image * pixels * rows, pixels, rows, rows);
     return {packed_input_, begin, rows, tiling_.in_width * rows, pixels * rows};
   }
 

@@ -43,17 +43,31 @@ void copy_f32(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdif
   }
 }
 
-void copy_short_f32(const float* from, std::ptrdiff_t from_row, float* to, std::int64_t rows, std::int64_t columns) {
-  // A row's surplus lanes lie where the next row goes.
-  const std::int64_t whole = columns / vec_width * vec_width;
-  const int left = static_cast<int>(columns - whole);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    __builtin_prefetch(from + rows_ahead * from_row);
-    for (std::int64_t j = 0; j < whole; j += vec_width) vec_store(to + j, vec_load(from + j));
-    if (left > 0) vec_store(to + whole, vec_load_first(from + whole, left));
-    from += from_row;
-    to += columns;
+// Rows [begin, rows) of one of copy_tiles_f32()'s tiles, lane by lane.
+void copy_tile(const float* from, std::ptrdiff_t from_row, float* to, std::int64_t begin, std::int64_t rows,
+               std::int64_t columns) {
+  for (std::int64_t i = begin; i < rows; ++i)
+    for (std::int64_t j = 0; j < columns; ++j) to[i * columns + j] = from[i * from_row + j];
+}
+
+void copy_tiles_f32(const float* from, std::ptrdiff_t from_row, float* to, std::int64_t rows, std::int64_t columns,
+                    std::int64_t tile) {
+  const std::int64_t whole = columns / tile * tile;
+  const int lanes = static_cast<int>(tile < vec_width ? tile : vec_width);
+  const float* row = from;
+  // The lanes of a vector that a tile does not use lie where the next row goes: the last row is left out.
+  for (std::int64_t i = 0; i + 1 < rows; ++i) {
+    float* target = to + i * tile;
+    for (std::int64_t j = 0; j < whole; j += tile) {
+      __builtin_prefetch(row + j + rows_ahead * from_row);
+      vec_store(target, vec_load_first(row + j, lanes));
+      for (std::int64_t k = vec_width; k < tile; ++k) target[k] = row[j + k];
+      target += tile * rows;
+    }
+    row += from_row;
   }
+  for (std::int64_t j = 0; j < whole; j += tile) copy_tile(from + j, from_row, to + j * rows, rows - 1, rows, tile);
+  copy_tile(from + whole, from_row, to + whole * rows, 0, rows, columns - whole);
 }
 
 }  // namespace
@@ -61,7 +75,7 @@ void copy_short_f32(const float* from, std::ptrdiff_t from_row, float* to, std::
 void fill_pack(PackKernels& kernels) {
   kernels.transpose_f32 = transpose_f32;
   kernels.copy_f32 = copy_f32;
-  kernels.copy_short_f32 = copy_short_f32;
+  kernels.copy_tiles_f32 = copy_tiles_f32;
 }
 
 }  // namespace convec::cpu::CONVEC_ISA_NAMESPACE

@@ -13,10 +13,9 @@ struct PackKernels {
   // to[i * to_row + j] = from[i * from_row + j] for j < columns; lanes from `columns` up to `width` are zero.
   void (*copy_f32)(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row, std::int64_t rows,
                    std::int64_t columns, std::int64_t width);
-  // to[i * columns + j] = from[i * from_row + j] for j < columns, at most GemmKernels::rows. What follows the last row
-  // is overwritten, less than two vectors of it.
-  void (*copy_short_f32)(const float* from, std::ptrdiff_t from_row, float* to, std::int64_t rows,
-                         std::int64_t columns);
+  // Columns cut into tiles, of which the last may be narrower: rows x tile columns each, one behind the other.
+  void (*copy_tiles_f32)(const float* from, std::ptrdiff_t from_row, float* to, std::int64_t rows, std::int64_t columns,
+                         std::int64_t tile);
 };
 
 }  // namespace convec::cpu
