@@ -18,8 +18,8 @@ constexpr std::ptrdiff_t no_offset[1] = {0};
 constexpr int64_t reduction_block = 256;
 // Panels a task takes at once, whose parts stay in the second-level cache.
 constexpr int64_t most_panels = 8;
-// Tiles whose rows are packed at once, to read whole cache lines.
-constexpr int64_t packed_tiles = 8;
+// Tiles that a panel is multiplied with before the next panel is. Together their rows fill cache lines to be packed.
+constexpr int64_t tiles_at_once = 8;
 // Fewer tiles do not make up for packing a panel, nor fewer panels for packing rows.
 constexpr int64_t fewest_tiles = 4;
 constexpr int64_t fewest_panels = 4;
@@ -70,6 +70,7 @@ void multiply(const Product& m) {
       std::clamp<int64_t>((wanted + panel_tasks - 1) / panel_tasks, 1, std::max<int64_t>(most_parts, 1));
   const int64_t tiles_a_task = part_size(tiles, parts);
   const int64_t row_tasks = (tiles + tiles_a_task - 1) / tiles_a_task;
+  const int64_t rows_at_once = height * tiles_at_once;
   const bool along = m.a_step == 1;
   const bool packs_rows = !along && m.rows > 1 && panels_a_task >= fewest_panels;
   parallel_for(panel_tasks * row_tasks, [&](int64_t task, int) {
@@ -81,8 +82,7 @@ void multiply(const Product& m) {
     float* packed_panels = m.b.packed != nullptr
                                ? nullptr
                                : scratch.take<float>(std::min(m.steps, reduction_block) * panels_a_task * panels.full);
-    float* packed_rows =
-        packs_rows ? scratch.take<float>(std::min(m.steps, reduction_block) * height * packed_tiles) : nullptr;
+    float* packed_rows = packs_rows ? scratch.take<float>(std::min(m.steps, reduction_block) * rows_at_once) : nullptr;
     GemmTile t{};
     t.a_segments = no_offset;
     t.segments = 1;
@@ -95,28 +95,25 @@ void multiply(const Product& m) {
       if (packed_panels != nullptr)
         for (int64_t panel = first_panel; panel < end_panel; ++panel)
           pack(panels, panel, m.b, step, t.length, packed_panels + (panel - first_panel) * panels.full * t.length);
-      for (int64_t row = begin_row; row < end_row; row += height) {
-        t.rows = static_cast<int>(std::min(height, m.rows - row));
-        t.a = m.a + row * m.a_row + step * m.a_step;
-        t.a_row = m.a_row;
-        t.a_step = m.a_step;
-        if (packs_rows) {
-          const int64_t past = (row - begin_row) % (height * packed_tiles);
-          if (past == 0)
-            kernels().pack.copy_tiles_f32(t.a, m.a_step, packed_rows, t.length,
-                                          std::min(height * packed_tiles, end_row - row), height);
-          t.a = packed_rows + past * t.length;
-          t.a_step = t.rows;
-        }
+      for (int64_t first = begin_row; first < end_row; first += rows_at_once) {
+        const int64_t rows = std::min(rows_at_once, end_row - first);
+        const float* a = m.a + first * m.a_row + step * m.a_step;
+        if (packs_rows) kernels().pack.copy_tiles_f32(a, m.a_step, packed_rows, t.length, rows, height);
         for (int64_t panel = first_panel; panel < end_panel; ++panel) {
           const int64_t width = panels.width(panel);
           t.b = packed_panels != nullptr ? packed_panels + (panel - first_panel) * panels.full * t.length
                                          : m.b.packed + panels.offset(panel) * m.steps + step * width;
           t.b_step = width;
-          t.c = m.c + row * m.columns + panels.begin(panel);
           t.columns = static_cast<int>(panels.used(panel));
           t.bias = last && m.bias != nullptr ? m.bias + panels.begin(panel) : nullptr;
-          (along ? gemm.tile_f32_along : gemm.tile_f32_across)(t);
+          for (int64_t row = 0; row < rows; row += height) {
+            t.rows = static_cast<int>(std::min(height, rows - row));
+            t.a = packs_rows ? packed_rows + row * t.length : a + row * m.a_row;
+            t.a_row = m.a_row;
+            t.a_step = packs_rows ? t.rows : m.a_step;
+            t.c = m.c + (first + row) * m.columns + panels.begin(panel);
+            (along ? gemm.tile_f32_along : gemm.tile_f32_across)(t);
+          }
         }
       }
     }
