@@ -46,7 +46,7 @@ demo: build
 test: test-cpp test-python
 
 test-cpp: build
-	@ctest --test-dir $(BUILD) --output-on-failure --timeout 300
+	@ctest --test-dir $(BUILD) --output-on-failure --timeout 300 --parallel 2
 
 test-python: build
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -241,7 +241,7 @@ def test_objects_of_the_users_own(tmp_path: Path) -> None:
         convec.losses.mean_absolute_error,
         "mse",
     ],
-    ids=str,
+    ids=["sparse", "categorical", "binary", "huber", "a function", "mse"],
 )
 def test_losses_come_back(tmp_path: Path, loss: Any) -> None:
     path = tmp_path / "model.safetensors"
