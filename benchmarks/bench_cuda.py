@@ -9,7 +9,8 @@ Emulated, convec runs on the emulated device of its tests, and the peers on the 
 
 A peer that is not installed is left out and named; one that fails has a line that says so. Times are wall-clock over
 repeated calls with one synchronisation at the end, medians of the rounds, which alternate between the libraries.
-Everything is NHWC and float32 without TF32; what is done in TF32, bfloat16 or another layout is named so. The file
+Everything is NHWC and float32 without TF32; what is done in TF32, bfloat16 or another layout is named so:
+mixed_bfloat16 multiplies float32 arrays, bfloat16 arrays of that type (and needs ml_dtypes). The file
 of figures is written anew after each comparison, so that what ends the run early does not lose them.
 """
 
@@ -50,7 +51,7 @@ THROUGH_REGISTERS = ", through registers"
 #: float32.
 CUDNN = {
     "convec": "cuDNN float32", "convec tf32": "cuDNN TF32", "convec 3xtf32": "cuDNN float32",
-    "convec mixed_bfloat16": "cuDNN bfloat16",
+    "convec mixed_bfloat16": "cuDNN bfloat16", "convec bfloat16": "cuDNN bfloat16",
 }  # fmt: skip
 
 
@@ -69,6 +70,16 @@ def in_every_precision(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
         calls[f"convec {precision}"] = functools.partial(run, precision, True)
         calls[f"convec {precision}{THROUGH_REGISTERS}"] = functools.partial(run, precision, False)
     return calls
+
+
+def as_bfloat16(*arrays: np.ndarray) -> list[_device.DeviceArray]:
+    """Rounded copies on the device, or none where there is no such type."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        print("bfloat16 arrays are left out: there is no ml_dtypes", flush=True)
+        return []
+    return [_device.DeviceArray.of(array.astype(ml_dtypes.bfloat16)) for array in arrays]
 
 
 class Bench:
@@ -396,7 +407,7 @@ def bench_seed(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
 
 
 def bench_convolutions(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
-    for shape in ((6, 4, 8, 3, 1),) if tiny else RESNET50:
+    for shape in ((6, 8, 8, 3, 1),) if tiny else RESNET50:
         bench_convolution(bench, found, 1 if tiny else 32, *shape)
 
 
@@ -410,13 +421,12 @@ def bench_convolution(
     options: dict[str, Any] = {"strides": stride, "padding": ((pad, pad), (pad, pad))}
     out = (extent + 2 * pad - kernel) // stride + 1
     g = rng.standard_normal((batch, out, out, filters), dtype=np.float32)
-    dx, dw, dg = (_device.DeviceArray.of(a) for a in (x, w, g))
-    y, grad = _device.DeviceArray(g.shape), _device.DeviceArray(x.shape)
-    calls: dict[str, dict[str, Any]] = {
-        "forward": in_every_precision(lambda: ops.conv2d(dx, dw, out=y, **options)),
-        "backward input": in_every_precision(lambda: ops.conv2d_backward_input(dg, dw, x.shape, out=grad, **options)),
-        "backward filters": in_every_precision(lambda: ops.conv2d_backward_filters(dx, dg, kernel, **options)),
-    }
+    own = own_convolution(*(_device.DeviceArray.of(a) for a in (x, w, g)), kernel, options)
+    calls: dict[str, dict[str, Any]] = {direction: in_every_precision(call) for direction, call in own.items()}
+    rounded = as_bfloat16(x, w, g)
+    if rounded:
+        for direction, call in own_convolution(*rounded, kernel, options).items():
+            calls[direction]["convec bfloat16"] = call
     if "torch" in found:
         add_torch_convolutions(found["torch"], bench.torch_device, calls, x, w, g, stride, pad)
     for direction, by_library in calls.items():
@@ -426,6 +436,17 @@ def bench_convolution(
             {name: (call, waits[name]) for name, call in by_library.items()},
             flops=2 * g.size * kernel * kernel * channels,
         )
+
+
+def own_convolution(
+    x: _device.DeviceArray, w: _device.DeviceArray, g: _device.DeviceArray, kernel: int, options: dict[str, Any]
+) -> dict[str, Callable[[], Any]]:
+    y, grad = _device.DeviceArray(g.shape, g.dtype), _device.DeviceArray(x.shape, x.dtype)
+    return {
+        "forward": lambda: ops.conv2d(x, w, out=y, **options),
+        "backward input": lambda: ops.conv2d_backward_input(g, w, x.shape, out=grad, **options),
+        "backward filters": lambda: ops.conv2d_backward_filters(x, g, kernel, **options),
+    }
 
 
 def add_torch_convolutions(
@@ -518,6 +539,9 @@ def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
             ops.dense_backward_weights(x, g)
 
         calls: dict[str, Any] = {name: (call, bench.wait) for name, call in in_every_precision(own).items()}
+        rounded = as_bfloat16(*(a.get() for a in (x, w, g, y, dx)))
+        if rounded:
+            calls["convec bfloat16"] = (functools.partial(own, *rounded), bench.wait)
         if cuda.use_cublas_lt(True):
 
             def by_own_kernels(own: Callable[[], Any] = own) -> None:

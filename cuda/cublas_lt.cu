@@ -33,6 +33,7 @@ constexpr int status_success = 0;
 constexpr int status_execution_failed = 13;
 constexpr int status_internal_error = 14;
 constexpr int real_32f = 0;                // CUDA_R_32F
+constexpr int real_16bf = 14;              // CUDA_R_16BF
 constexpr int compute_32f = 68;            // CUBLAS_COMPUTE_32F
 constexpr int compute_32f_fast_16bf = 75;  // CUBLAS_COMPUTE_32F_FAST_16BF
 constexpr int compute_32f_fast_tf32 = 77;  // CUBLAS_COMPUTE_32F_FAST_TF32
@@ -79,7 +80,7 @@ struct HeuristicResult {
 #if defined(CONVEC_CUBLASLT_HEADER)
 static_assert(status_success == CUBLAS_STATUS_SUCCESS && status_execution_failed == CUBLAS_STATUS_EXECUTION_FAILED &&
               status_internal_error == CUBLAS_STATUS_INTERNAL_ERROR);
-static_assert(real_32f == CUDA_R_32F && op_n == CUBLAS_OP_N && op_t == CUBLAS_OP_T);
+static_assert(real_32f == CUDA_R_32F && real_16bf == CUDA_R_16BF && op_n == CUBLAS_OP_N && op_t == CUBLAS_OP_T);
 static_assert(compute_32f == CUBLAS_COMPUTE_32F && compute_32f_fast_16bf == CUBLAS_COMPUTE_32F_FAST_16BF &&
               compute_32f_fast_tf32 == CUBLAS_COMPUTE_32F_FAST_TF32);
 static_assert(desc_transa == CUBLASLT_MATMUL_DESC_TRANSA && desc_transb == CUBLASLT_MATMUL_DESC_TRANSB &&
@@ -205,8 +206,8 @@ struct CublasLt::Plan {
     if (!set(lt::desc_transa, transpose_a) || !set(lt::desc_transb, transpose_b) || !set(lt::desc_epilogue, epilogue) ||
         !set_vector(p))
       return;
-    if (!layout(a, p.b_transposed ? k : m, p.b_transposed ? m : k) ||
-        !layout(b, p.a_transposed ? n : k, p.a_transposed ? k : n) || !layout(c, m, n))
+    if (!layout(a, p.factors, p.b_transposed ? k : m, p.b_transposed ? m : k) ||
+        !layout(b, p.factors, p.a_transposed ? n : k, p.a_transposed ? k : n) || !layout(c, p.result, m, n))
       return;
     lt::Preference preference = nullptr;
     if (library->preference_create(&preference) != lt::status_success) return;
@@ -241,15 +242,16 @@ struct CublasLt::Plan {
   bool prefer(lt::Preference preference, int attribute, const T& value) const {
     return library->preference_set(preference, attribute, &value, sizeof value) == lt::status_success;
   }
-  bool layout(lt::Layout& made, std::uint64_t rows, std::uint64_t columns) const {
-    return library->layout_create(&made, lt::real_32f, rows, columns, static_cast<std::int64_t>(rows)) ==
-           lt::status_success;
+  bool layout(lt::Layout& made, DType type, std::uint64_t rows, std::uint64_t columns) const {
+    return library->layout_create(&made, type == DType::bfloat16 ? lt::real_16bf : lt::real_32f, rows, columns,
+                                  static_cast<std::int64_t>(rows)) == lt::status_success;
   }
 };
 
 struct CublasLt::Plans {
-  // Device; extents; how the operands lie; epilogue and compute type; alignments.
-  using Key = std::tuple<int, int64_t, int64_t, int64_t, bool, bool, std::uint32_t, int, std::array<std::uint32_t, 4>>;
+  // Device; extents; how the operands lie; element types; epilogue and compute type; alignments.
+  using Key = std::tuple<int, int64_t, int64_t, int64_t, bool, bool, DType, DType, std::uint32_t, int,
+                         std::array<std::uint32_t, 4>>;
 
   std::mutex mutex;
   std::map<int, lt::Handle> handles;  // of devices; null: none could be made
@@ -268,8 +270,9 @@ bool CublasLt::multiply(const Context& context, Scratch& scratch, const LtProduc
   if (p.activation != Activation::linear && p.activation != Activation::relu) return false;
   const int device = context.device.index;
   int compute_type = lt::compute_32f;
-  if (context.matmul_precision == MatmulPrecision::tf32x3) return false;
-  if (context.matmul_precision != MatmulPrecision::float32 && tensor_cores(device))
+  const bool float32 = p.factors == DType::float32;
+  if (float32 && context.matmul_precision == MatmulPrecision::tf32x3) return false;
+  if (float32 && context.matmul_precision != MatmulPrecision::float32 && tensor_cores(device))
     compute_type =
         context.matmul_precision == MatmulPrecision::tf32 ? lt::compute_32f_fast_tf32 : lt::compute_32f_fast_16bf;
   const void* const vector = p.column_sums != nullptr ? p.column_sums : p.bias;
@@ -280,6 +283,8 @@ bool CublasLt::multiply(const Context& context, Scratch& scratch, const LtProduc
       p.depth,
       p.a_transposed,
       p.b_transposed,
+      p.factors,
+      p.result,
       epilogue_of(p),
       compute_type,
       {alignment_of(p.a), alignment_of(p.b), alignment_of(p.c), vector == nullptr ? 0 : alignment_of(vector)}};

@@ -8,6 +8,7 @@
 
 #include <convec/context.hpp>
 #include <convec/ops/activation.hpp>
+#include <convec/tensor.hpp>
 
 #include "runtime.hpp"
 
@@ -16,15 +17,18 @@ namespace convec::cuda {
 // C = activation(A B + bias), matrices with their rows one after the other in memory.
 struct LtProduct {
   int64_t rows, columns, depth;  // C is (rows, columns)
-  const float* a;
+  const void* a;
   bool a_transposed;  // (depth, rows) in memory, else (rows, depth)
-  const float* b;
+  const void* b;
   bool b_transposed;  // (columns, depth) in memory, else (depth, columns)
-  float* c;
+  void* c;
   const float* bias = nullptr;  // one a column, or null
   Activation activation = Activation::linear;
   // Sums of the columns of B, which is not transposed then, or null. Excludes bias and activation.
   float* column_sums = nullptr;
+  // float32 or bfloat16; bias and column_sums are float32 and are for products of nothing else.
+  DType factors = DType::float32;  // of a and b
+  DType result = DType::float32;   // of c
 };
 
 // A cuBLASLt that was loaded, and the ways to multiply that it has chosen. May be used by several threads.

@@ -1,33 +1,11 @@
-// Dense layers as matrix products: by cuBLASLt where there is one (cublas_lt.hpp), else by matmul.hpp.
+// Dense layers of float32 arrays: by cuBLASLt where there is one (cublas_lt.hpp), else by matmul.hpp.
 #include "cublas_lt.hpp"
 #include "cuda_table.hpp"
-#include "matmul.hpp"
+#include "dense_products.hpp"
 
 namespace convec::cuda {
 
 namespace {
-
-// One product whose operands are matrices in memory.
-template <bool AlongA, bool AlongB>
-struct MatrixProduct {
-  struct Operands {
-    Matrix<AlongA> a;
-    Matrix<AlongB> b;
-    MaybePartial<MatrixOutput> c;
-    int rows, columns, depth;
-  };
-
-  Matrix<AlongA> a;
-  Matrix<AlongB> b;
-  MatrixOutput c;
-  PartialSums partial;
-  int rows, columns, depth;
-
-  __device__ __forceinline__ Operands operands(int, int slice) const {
-    float* part = partial.data == nullptr ? nullptr : partial.data + slice * partial.slice_size;
-    return {a, b, {c, part, columns}, rows, columns, depth};
-  }
-};
 
 bool by_library(const Context& context, Scratch& scratch, const LtProduct& product) {
   CublasLt* const library = cublas_lt();
@@ -39,21 +17,8 @@ void multiply(const Context& context, const float* a, int64_t a_stride, const fl
               const float* bias, Activation activation, float* c, int64_t rows, int64_t columns, int64_t depth) {
   Scratch scratch(context);
   if (by_library(context, scratch, {rows, columns, depth, a, !AlongA, b, AlongB, c, bias, activation})) return;
-  const bool a_in_fours = aligned_for_vectors(a) && a_stride % 4 == 0;
-  const bool b_in_fours = aligned_for_vectors(b) && b_stride % 4 == 0;
-  const MatmulPlan plan(context, 1, rows, columns, depth, a_in_fours && b_in_fours, true);
-  float* parts = plan.slices.count == 1 ? nullptr : scratch.take<float>(plan.partial_floats());
-  const MatrixOutput output{c, columns, bias, activation, aligned_for_vectors(c) && columns % 4 == 0};
-  const MatrixProduct<AlongA, AlongB> problem{{a, a_stride, static_cast<int>(rows), a_in_fours},
-                                              {b, b_stride, static_cast<int>(columns), b_in_fours},
-                                              output,
-                                              plan.partial(parts),
-                                              static_cast<int>(rows),
-                                              static_cast<int>(columns),
-                                              static_cast<int>(depth)};
-  run_matmul(context, plan, problem);
-  if (parts != nullptr)
-    add_slices(context, plan.partial(parts), plan.slices.count, 1, plan.rows, plan.columns, output, 0);
+  multiply_matrices<AlongA, AlongB>(context, scratch, a, a_stride, b, b_stride, bias, activation, c, rows, columns,
+                                    depth);
 }
 
 int64_t dense_prepared_size(const DenseProblem&) { return 0; }
@@ -94,6 +59,7 @@ void fill_dense(OpTable& table) {
   table.dense_forward = dense_forward;
   table.dense_backward_input = dense_backward_input;
   table.dense_backward_weights = dense_backward_weights;
+  fill_dense_bfloat16(table);
 }
 
 }  // namespace convec::cuda

@@ -6,7 +6,7 @@
 // A Problem describes one product (or several, one a value of blockIdx.z) by three parts, each of which finds its
 // elements in memory as it likes:
 //
-//   struct Operands { A a; B b; C c; int rows, columns, depth; };
+//   struct Operands { A a; B b; C c; int rows, columns, depth; };   A and B of float32, or both of bfloat16 (pipelined)
 //   __device__ Operands operands(int z) const;
 //
 //   A, B: static constexpr bool along_k;                   the four neighbours that are loaded at once lie along k, or
@@ -22,6 +22,8 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
+#include <type_traits>
 
 #include "activation.hpp"
 #include "block_tile.hpp"
@@ -371,17 +373,22 @@ __global__ void __launch_bounds__(T::threads)
 
 // ---- Parts that several problems share ------------------------------------------------------------------------------
 
+// Numbers that are read and stored at once: four floats, or eight bfloat16 numbers.
+template <typename Element>
+constexpr int vector_numbers = 16 / static_cast<int>(sizeof(Element));
+
 // An operand that is a matrix in memory: element (o, k) at o * stride + k (along k) or k * stride + o.
-template <bool AlongK>
+template <bool AlongK, typename Number = float>
 struct Matrix {
+  using Element = Number;
   static constexpr bool along_k = AlongK;
-  const float* data;
+  const Element* data;
   int64_t stride;
   int count;     // of o
-  bool vectors;  // four neighbours lie in one aligned vector, and within the matrix together
+  bool vectors;  // neighbours lie in one aligned vector, and within the matrix together
 
   struct Outer {
-    const float* data;
+    const Element* data;
     int left;  // of o
   };
   __device__ __forceinline__ Outer outer(int o) const { return {data + o * (AlongK ? stride : 1), count - o}; }
@@ -390,7 +397,7 @@ struct Matrix {
     bool inside;
   };
   __device__ __forceinline__ AtK at_k(int k, int end) const { return {k * (AlongK ? 1 : stride), k < end}; }
-  __device__ __forceinline__ Source source(const Outer& outer, const AtK& at) const {
+  __device__ __forceinline__ Source<Element> source(const Outer& outer, const AtK& at) const {
     return {outer.data + at.offset, at.inside && outer.left > 0};
   }
   __device__ __forceinline__ Floats<4> load(const Outer& outer, int k, int end) const {
@@ -405,25 +412,40 @@ struct Matrix {
   }
 };
 
+// Four neighbours of which `left` are within an array, all at once where it may be written in vectors.
+__device__ __forceinline__ void store_four(float* to, const Floats<4>& values, int left, bool vectors) {
+  if (vectors && left >= 4) return store<4>(to, values);
+  for (int i = 0; i < 4; ++i)
+    if (i < left) to[i] = values.at[i];
+}
+__device__ __forceinline__ void store_four(BFloat16* to, const Floats<4>& values, int left, bool vectors) {
+  struct alignas(8) Pairs {
+    Word at[2];
+  };
+  const Pairs pairs{{to_bfloat16_pair(values.at[0], values.at[1]), to_bfloat16_pair(values.at[2], values.at[3])}};
+  if (vectors && left >= 4) {
+    *reinterpret_cast<Pairs*>(to) = pairs;
+    return;
+  }
+  for (int i = 0; i < 4; ++i)
+    if (i < left) to[i].bits = static_cast<std::uint16_t>(pairs.at[i / 2] >> (i % 2 * 16));
+}
+
 // C as a matrix in memory, with bias and activation.
+template <typename Number = float>
 struct MatrixOutput {
-  float* data;
+  using Element = Number;
+  Element* data;
   int64_t stride;
   const float* bias;  // one a column, or null
   Activation activation;
   bool vectors;
 
   __device__ __forceinline__ void store(int row, int column, const float* four, int left) const {
-    float* to = data + row * stride + column;
     Floats<4> values;
     for (int i = 0; i < 4; ++i)
       values.at[i] = i < left ? activate(activation, four[i] + (bias == nullptr ? 0.0F : bias[column + i])) : 0.0F;
-    if (vectors && left >= 4) {
-      cuda::store<4>(to, values);
-      return;
-    }
-    for (int i = 0; i < 4; ++i)
-      if (i < left) to[i] = values.at[i];
+    store_four(data + row * stride + column, values, left, vectors);
   }
 };
 
@@ -465,12 +487,30 @@ struct MatmulPlan {
 
   // `z` products of rows x depth and depth x columns. `fours`: both operands are loaded in aligned fours.
   MatmulPlan(const Context& context, int z_, int64_t rows_, int64_t columns_, int64_t depth, bool fours, bool may_slice)
-      : precision(tensor_cores(context.device.index) ? context.matmul_precision : MatmulPrecision::float32),
-        pipelined(fours && precision != MatmulPrecision::float32 && products_are_pipelined()),
+      : MatmulPlan(context.device.index,
+                   tensor_cores(context.device.index) ? context.matmul_precision : MatmulPrecision::float32,
+                   fours && products_are_pipelined(), z_, rows_, columns_, depth, may_slice, 16) {}
+
+  // The same of bfloat16 arrays, which must be loaded in aligned eights, on a device with tensor cores.
+  template <typename Element>
+  static MatmulPlan of(const Context& context, int z, int64_t rows, int64_t columns, int64_t depth, bool vectors,
+                       bool may_slice) {
+    if constexpr (std::is_same_v<Element, BFloat16>)
+      return {context.device.index, MatmulPrecision::mixed_bfloat16, true, z, rows, columns, depth, may_slice, 32};
+    else
+      return {context, z, rows, columns, depth, vectors, may_slice};
+  }
+
+ private:
+  // `step`: slices start at multiples of it, whole tiles.
+  MatmulPlan(int device, MatmulPrecision precision_, bool may_pipeline, int z_, int64_t rows_, int64_t columns_,
+             int64_t depth, bool may_slice, int64_t step)
+      : precision(precision_),
+        pipelined(may_pipeline && precision != MatmulPrecision::float32),
         z(z_),
         rows(static_cast<int>(rows_)),
         columns(static_cast<int>(columns_)) {
-    const int64_t wanted = multiprocessors(context.device.index);
+    const int64_t wanted = multiprocessors(device);
     const auto tiles = [&](int64_t down, int64_t across) {
       return z * ((rows_ + down - 1) / down) * ((columns_ + across - 1) / across);
     };
@@ -499,11 +539,11 @@ struct MatmulPlan {
     const int64_t most = std::min<int64_t>((depth + least_depth - 1) / least_depth, 65535);
     const int64_t count = std::min(most, (2 * wanted + (pipelined ? 0 : present - 1)) / present);
     if (count < 2) return;
-    const int64_t step = 16;  // slices start at whole tiles
     slices.size = static_cast<int>(((depth + count - 1) / count + step - 1) / step * step);
     slices.count = static_cast<int>((depth + slices.size - 1) / slices.size);
   }
 
+ public:
   int64_t partial_floats() const { return slices.count == 1 ? 0 : int64_t{slices.count} * z * rows * columns; }
   PartialSums partial(float* data) const {
     return {slices.count == 1 ? nullptr : data, int64_t{z} * rows * columns, int64_t{rows} * columns};
@@ -552,25 +592,51 @@ void run_in_float32(const Context& context, const MatmulPlan& plan, const Proble
   }
 }
 
-template <typename Problem>
+// A plan MatmulPlan::of<Element>().
+template <typename Element = float, typename Problem>
 void run_matmul(const Context& context, const MatmulPlan& plan, const Problem& problem) {
-  switch (plan.precision) {
-    case MatmulPrecision::tf32:
-      return run_on_tensor_cores<Tf32>(context, plan, problem);
-    case MatmulPrecision::tf32x3:
-      return run_on_tensor_cores<Tf32x3>(context, plan, problem);
-    case MatmulPrecision::mixed_bfloat16:
-      return run_on_tensor_cores<BFloat16>(context, plan, problem);
-    case MatmulPrecision::float32:
-      return run_in_float32(context, plan, problem);
+  if constexpr (std::is_same_v<Element, BFloat16>) {
+    if (plan.tile_rows == 64) return run_pipelined<SmallPipelinedTile, MixedBFloat16>(context, plan, problem);
+    if (plan.tile_columns == 64) return run_pipelined<TallPipelinedTile, MixedBFloat16>(context, plan, problem);
+    return run_pipelined<LargePipelinedTile, MixedBFloat16>(context, plan, problem);
+  } else {
+    switch (plan.precision) {
+      case MatmulPrecision::tf32:
+        return run_on_tensor_cores<Tf32>(context, plan, problem);
+      case MatmulPrecision::tf32x3:
+        return run_on_tensor_cores<Tf32x3>(context, plan, problem);
+      case MatmulPrecision::mixed_bfloat16:
+        return run_on_tensor_cores<MixedBFloat16>(context, plan, problem);
+      case MatmulPrecision::float32:
+        return run_in_float32(context, plan, problem);
+    }
   }
 }
 
-// Adds up the slices' parts in order and writes C: output z at to + z * z_step.
-void add_slices(const Context& context, const PartialSums& parts, int slices, int z, int rows, int columns,
-                const MatrixOutput& to, int64_t z_step);
+// Whether bfloat16 arrays can be multiplied as they are: whole eights along the lines of each, and a device that can.
+template <typename... Pointers>
+bool takes_bfloat16(const Context& context, std::initializer_list<int64_t> lines, const Pointers*... pointers) {
+  return tensor_cores(context.device.index) && aligned_for_vectors(pointers...) &&
+         std::all_of(lines.begin(), lines.end(),
+                     [](int64_t numbers) { return numbers % vector_numbers<BFloat16> == 0; });
+}
 
-// sums[c] = the sum of column c of a matrix (rows, columns), in a fixed order.
-void column_sums(const Context& context, int64_t rows, int64_t columns, const float* matrix, float* sums);
+// Adds up the slices' parts in order and writes C: output z at to + z * z_step. Of float32 or bfloat16.
+template <typename Element>
+void add_slices(const Context& context, const PartialSums& parts, int slices, int z, int rows, int columns,
+                const MatrixOutput<Element>& to, int64_t z_step);
+
+// sums[c] = the sum of column c of a matrix (rows, columns), in a fixed order. Of float32 or bfloat16.
+template <typename Element>
+void column_sums(const Context& context, int64_t rows, int64_t columns, const Element* matrix, float* sums);
+
+// Copies lines of `from_numbers` as lines of `to_numbers`: cut, or with zeros behind. Of float32 or bfloat16.
+template <typename Element>
+void resize_lines(const Context& context, int64_t lines, int64_t from_numbers, int64_t to_numbers, const Element* from,
+                  Element* to);
+
+// Copies of bfloat16 arrays as float32, and the way back: what the products of bfloat16 do not take as it is.
+void widen(const Context& context, int64_t size, const BFloat16* from, float* to);
+void narrow(const Context& context, int64_t size, const float* from, BFloat16* to);
 
 }  // namespace convec::cuda

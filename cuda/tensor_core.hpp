@@ -8,9 +8,15 @@
 //
 // (PTX ISA, "Matrix fragments for mma.m16n8k8" and "... mma.m16n8k16"). A word of bfloat16 has the even k in its lower
 // half.
+//
+// load_matrices() brings four matrices of 8 x 8 bfloat16 numbers from shared memory: of each a lane gets the word of
+// row `group` with the numbers 2 * member and 2 * member + 1, or, transposed, those numbers of column `group`. Row i %
+// 8 of matrix i / 8, 16 aligned bytes, is where lane i says (PTX ISA, "ldmatrix").
 #pragma once
 
 #include <cstdint>
+
+#include <convec/tensor.hpp>
 
 #include "kernel.hpp"
 
@@ -25,6 +31,18 @@ namespace convec::cuda {
 
 using Word = std::uint32_t;
 
+#if defined(CONVEC_CUDA_EMULATION) || !CONVEC_TENSOR_CORES
+// Two bfloat16 numbers, to the nearest, ties to even.
+__device__ __forceinline__ Word to_bfloat16_pair(float low, float high) {
+  const auto round = [](float value) {
+    const Word bits = __float_as_uint(value);
+    if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return Word{0x7FFF};
+    return (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+  };
+  return round(low) | round(high) << 16U;
+}
+#endif
+
 #if defined(CONVEC_CUDA_EMULATION)
 
 // To the nearest, ties to even.
@@ -35,16 +53,6 @@ inline Word to_tf32(float value) {
 }
 
 inline Word to_tf32_apart(float value) { return to_tf32(value); }
-
-// To the nearest, ties to even.
-inline Word to_bfloat16_pair(float low, float high) {
-  const auto round = [](float value) {
-    const Word bits = __float_as_uint(value);
-    if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return Word{0x7FFF};
-    return (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
-  };
-  return round(low) | round(high) << 16U;
-}
 
 namespace emulation {
 
@@ -77,7 +85,31 @@ void multiply(float (&c)[4], const Word (&a)[4], const Word (&b)[2], const Facto
   __syncwarp();
 }
 
+// Lane i passes row i % 8 of matrix i / 8.
+inline void load_matrices(Word (&words)[4], const void* row, bool transposed) {
+  static thread_local const BFloat16* rows[1024];
+  const unsigned int thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+  const BFloat16** const warp = rows + thread / warp_size * warp_size;
+  const unsigned int lane = thread % warp_size;
+  if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) __trap();
+  warp[lane] = static_cast<const BFloat16*>(row);
+  __syncwarp();
+  for (unsigned int matrix = 0; matrix < 4; ++matrix) {
+    const auto number = [&](unsigned int n) {
+      const unsigned int group = lane / 4;
+      return Word{transposed ? warp[matrix * 8 + n][group].bits : warp[matrix * 8 + group][n].bits};
+    };
+    words[matrix] = number(lane % 4 * 2) | number(lane % 4 * 2 + 1) << 16U;
+  }
+  __syncwarp();
+}
+
 }  // namespace emulation
+
+template <bool Transposed>
+void load_matrices(Word (&words)[4], const void* row) {
+  emulation::load_matrices(words, row, Transposed);
+}
 
 // c += a b
 inline void multiply_tf32(float (&c)[4], const Word (&a)[4], const Word (&b)[2]) {
@@ -114,6 +146,20 @@ __device__ __forceinline__ Word to_bfloat16_pair(float low, float high) {
   Word word;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
   return word;
+}
+template <bool Transposed>
+__device__ __forceinline__ void load_matrices(Word (&words)[4], const void* row) {
+  const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  if constexpr (Transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(from)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(from)
+                 : "memory");
 }
 __device__ __forceinline__ void multiply_tf32(float (&c)[4], const Word (&a)[4], const Word (&b)[2]) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -199,7 +245,7 @@ struct Tf32x3 {
 #endif
 };
 
-struct BFloat16 : AsKept {
+struct MixedBFloat16 : AsKept {
   static constexpr int per_word = 2;
 #if CONVEC_TENSOR_CORES
   __device__ static __forceinline__ Word keep(float even, float odd) { return to_bfloat16_pair(even, odd); }

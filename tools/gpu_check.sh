@@ -123,7 +123,8 @@ if [ "$dry" = 1 ]; then
   words=(--emulated --tables "float32,bfloat16" --only 'skip-gram,128,50000')
 fi
 
-step "tests" 70 "${pytest[@]}" "${ops[@]}" tests/python/test_cuda_precision.py -k "$on"
+products=(tests/python/test_cuda_precision.py tests/python/test_cuda_bfloat16.py)
+step "tests" 80 "${pytest[@]}" "${ops[@]}" "${products[@]}" -k "$on"
 # A part a process: an error of one leaves the device to the others.
 for part in seed bandwidth dense neighbours convolutions; do
   case $part in seed) limit=110 ;; convolutions) limit=130 ;; neighbours) limit=45 ;; *) limit=35 ;; esac
@@ -149,7 +150,7 @@ if [ "${#sanitizer[@]}" != 0 ] || [ "$dry" = 1 ]; then
     if [ "${#sanitizer[@]}" != 0 ]; then with=("${sanitizer[@]}" --tool "$tool") name=$tool; fi
     CONVEC_TEST_EVERY=7 step "$name" 45 ${with[@]+"${with[@]}"} "${pytest[@]}" "${ops[@]}" -k "$on and ($small)"
     CONVEC_TEST_EVERY=14 step "precision $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" \
-      tests/python/test_cuda_precision.py -k "$on and values"
+      "${products[@]}" -k "$on and values"
     step "Word2Vec $name" 40 ${with[@]+"${with[@]}"} "${pytest[@]}" tests/python/test_word2vec_cuda.py -k "$learns"
   done
 fi

@@ -79,6 +79,20 @@ struct OpTable {
                                float* grad_input);
   void (*dense_backward_weights)(const Context&, const DenseProblem&, const float* input, const float* grad_output,
                                  float* grad_weights, float* grad_bias);
+  // conv2d and dense on bfloat16 arrays, null where the backend has none. Sums are float32, and so are bias and
+  // gradients of weights, which are sums over the batch.
+  void (*conv2d_forward_bfloat16)(const Context&, const Conv2dProblem&, const BFloat16* input, const BFloat16* filters,
+                                  const float* bias, Activation, BFloat16* output);
+  void (*conv2d_backward_input_bfloat16)(const Context&, const Conv2dProblem&, const BFloat16* grad_output,
+                                         const BFloat16* filters, BFloat16* grad_input);
+  void (*conv2d_backward_filters_bfloat16)(const Context&, const Conv2dProblem&, const BFloat16* input,
+                                           const BFloat16* grad_output, float* grad_filters, float* grad_bias);
+  void (*dense_forward_bfloat16)(const Context&, const DenseProblem&, const BFloat16* input, const BFloat16* weights,
+                                 const float* bias, Activation, BFloat16* output);
+  void (*dense_backward_input_bfloat16)(const Context&, const DenseProblem&, const BFloat16* grad_output,
+                                        const BFloat16* weights, BFloat16* grad_input);
+  void (*dense_backward_weights_bfloat16)(const Context&, const DenseProblem&, const BFloat16* input,
+                                          const BFloat16* grad_output, float* grad_weights, float* grad_bias);
   // pool2d
   void (*max_pool2d_forward)(const Context&, const Pool2dProblem&, const float* input, float* output);
   void (*max_pool2d_backward)(const Context&, const Pool2dProblem&, const float* grad_output, const float* input,

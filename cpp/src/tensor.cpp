@@ -23,6 +23,8 @@ std::size_t size_of(DType dtype) noexcept {
     case DType::float64:
     case DType::int64:
       return 8;
+    case DType::bfloat16:
+      return 2;
     case DType::uint8:
       return 1;
   }
@@ -41,6 +43,8 @@ const char* name_of(DType dtype) noexcept {
       return "int64";
     case DType::uint8:
       return "uint8";
+    case DType::bfloat16:
+      return "bfloat16";
   }
   return "?";
 }

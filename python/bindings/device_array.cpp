@@ -30,6 +30,7 @@ DType dtype_of(const std::string& type, const char* name) {
   if (type == "<i4") return DType::int32;
   if (type == "<i8") return DType::int64;
   if (type == "|u1") return DType::uint8;
+  if (type == "<V2") return DType::bfloat16;  // so do ml_dtypes, CuPy and torch call it
   throw DTypeError(std::string(name) + " has the element type '" + type +
                    "', which convec does not handle; convert it, e.g. " + name + ".astype('float32')");
 }
@@ -132,14 +133,20 @@ ConstTensorView optional_view(py::handle object, const char* name, Array& holder
   return view(holder, name);
 }
 
-Array empty(const Shape& shape, const Array& like) {
+Array empty(const Shape& shape, const Array& like, DType dtype) {
   if (!like.on_device()) return Array(empty(shape));
   static_cast<void>(shape.size());  // refuses what would overflow
-  return to_array(device_module().attr("empty")(to_tuple(shape), like.device().index), "out");
+  return to_array(device_module().attr("empty")(to_tuple(shape), like.device().index, name_of(dtype)), "out");
 }
 
 Array output(const py::object& out, const Shape& shape, const Array& like, const char* name) {
   return out.is_none() ? empty(shape, like) : to_array(out, name);
+}
+
+Array product(const py::object& out, const Shape& shape, const Array& like) {
+  if (!out.is_none()) return to_array(out, "out");
+  const bool bfloat16 = like.on_device() && view(like, "out").dtype == DType::bfloat16;
+  return empty(shape, like, bfloat16 ? DType::bfloat16 : DType::float32);
 }
 
 }  // namespace convec::python

@@ -53,9 +53,11 @@ ConstTensorView view(const Array& array, const char* name);
 TensorView mutable_view(Array& array, const char* name);
 ConstTensorView optional_view(py::handle object, const char* name, Array& holder);
 
-// A new float32 array of the shape on the device of `like`, uninitialised: NumPy's or CuPy's.
-Array empty(const Shape& shape, const Array& like);
+// A new array of the shape on the device of `like`, uninitialised: NumPy's, which is float32, or CuPy's.
+Array empty(const Shape& shape, const Array& like, DType dtype = DType::float32);
 // `out` where given (its shape is checked by the op), else a new array on the device of `like`.
 Array output(const py::object& out, const Shape& shape, const Array& like, const char* name = "out");
+// The same for ops that multiply bfloat16 arrays too: a new array is bfloat16 where `like` is.
+Array product(const py::object& out, const Shape& shape, const Array& like);
 
 }  // namespace convec::python

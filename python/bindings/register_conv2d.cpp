@@ -32,7 +32,7 @@ py::array conv2d(const py::object& input, const py::object& filters, const py::o
   const ConstTensorView input_view = view(x, "input");
   const ConstTensorView filters_view = view(w, "filters");
   const ConstTensorView bias_view = optional_view(bias, "bias", b);
-  Array y = output(out, conv2d_output_shape(input_view.shape, filters_view.shape, options), x);
+  Array y = product(out, conv2d_output_shape(input_view.shape, filters_view.shape, options), x);
   const TensorView output_view = mutable_view(y, "out");
   {
     const ReleaseGil release;
@@ -49,7 +49,7 @@ py::array conv2d_backward_input_(const py::object& grad_output, const py::object
   const Array w = to_array(filters, "filters");
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView w_view = view(w, "filters");
-  Array dx = output(out, to_shape(input_shape, "input_shape"), g);
+  Array dx = product(out, to_shape(input_shape, "input_shape"), g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const ReleaseGil release;

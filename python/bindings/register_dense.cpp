@@ -26,7 +26,7 @@ py::array dense(const py::object& input, const py::object& weights, const py::ob
   const ConstTensorView x_view = view(x, "input");
   const ConstTensorView w_view = view(w, "weights");
   const ConstTensorView b_view = optional_view(bias, "bias", b);
-  Array y = output(out, {extent(x_view, 0), extent(w_view, 1)}, x);
+  Array y = product(out, {extent(x_view, 0), extent(w_view, 1)}, x);
   const TensorView y_view = mutable_view(y, "out");
   {
     const ReleaseGil release;
@@ -40,7 +40,7 @@ py::array dense_backward_input_(const py::object& grad_output, const py::object&
   const Array w = to_array(weights, "weights");
   const ConstTensorView g_view = view(g, "grad_output");
   const ConstTensorView w_view = view(w, "weights");
-  Array dx = output(out, {extent(g_view, 0), extent(w_view, 0)}, g);
+  Array dx = product(out, {extent(g_view, 0), extent(w_view, 0)}, g);
   const TensorView dx_view = mutable_view(dx, "out");
   {
     const ReleaseGil release;

@@ -240,11 +240,21 @@ def _cupy() -> ModuleType:
         ) from None
 
 
-def empty(shape: tuple[int, ...], index: int) -> Any:
-    """An uninitialised float32 array on a CUDA device, from CuPy's memory pool."""
+def empty(shape: tuple[int, ...], index: int, dtype: str = "float32") -> Any:
+    """An uninitialised array on a CUDA device, from CuPy's memory pool."""
     cupy = _cupy()
     with cupy.cuda.Device(index):
-        return cupy.empty(shape, dtype="float32")
+        return cupy.empty(shape, dtype=_bfloat16() if dtype == "bfloat16" else dtype)
+
+
+def _bfloat16() -> Any:
+    try:
+        return importlib.import_module("ml_dtypes").bfloat16
+    except ImportError as error:
+        raise RuntimeError(
+            f"bfloat16 arrays are made with CuPy 14 or later and ml_dtypes, which cannot be imported ({error}); "
+            "pip install ml_dtypes, or pass out="
+        ) from None
 
 
 def from_dlpack(array: Any) -> Any:
@@ -256,6 +266,11 @@ def current_stream(index: int) -> int:
     """Address of CuPy's current stream on a device; the default stream's, 0, where CuPy is not in use."""
     cupy = sys.modules.get("cupy")
     return 0 if cupy is None else int(cupy.cuda.get_current_stream(index).ptr)
+
+
+def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The memory of a C-contiguous array, whose element type may be one that the core has not."""
+    return array.reshape(-1).view(np.uint8)
 
 
 class DeviceArray:
@@ -277,7 +292,7 @@ class DeviceArray:
         """A copy of a NumPy array on a device. Raises RuntimeError where it does not fit."""
         there = cls(array.shape, array.dtype, index)
         if array.size:
-            there.memory.copy_in(np.ascontiguousarray(array))
+            there.memory.copy_in(_bytes(np.ascontiguousarray(array)))
         return there
 
     @property
@@ -295,7 +310,7 @@ class DeviceArray:
         """A copy as a NumPy array."""
         host = np.empty(self.shape, self.dtype)
         if host.size:
-            self.memory.copy_out(host)
+            self.memory.copy_out(_bytes(host))
         return host
 
 

@@ -24,7 +24,10 @@ struct Descriptor {
   std::uint32_t epilogue = 1;
   void* bias = nullptr;
 };
+constexpr int float32 = 0;
+constexpr int bfloat16 = 14;
 struct Layout {
+  int type;
   std::uint64_t rows, columns;
   std::int64_t stride;
 };
@@ -67,24 +70,40 @@ float rounded(float value, int compute_type) {
   return value;
 }
 
+// The bits of a number rounded to bfloat16, to the nearest, ties to even.
+std::uint32_t bits_of(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return (bits + 0x7FFFU + ((bits >> 16U) & 1U)) & 0xFFFF0000U;
+}
+
 struct Product {
   std::uint64_t m, n, k;
   Descriptor descriptor;
   Layout a_layout, b_layout, d_layout;
-  const float* a;
-  const float* b;
-  float* d;
+  const void* a;
+  const void* b;
+  void* d;
   unsigned char* workspace;
+
+  static float read(const void* matrix, const Layout& layout, std::uint64_t row, std::uint64_t column) {
+    const std::uint64_t at = column * static_cast<std::uint64_t>(layout.stride) + row;
+    if (layout.type == float32) return static_cast<const float*>(matrix)[at];
+    const std::uint32_t bits = std::uint32_t{static_cast<const std::uint16_t*>(matrix)[at]} << 16U;
+    float value = 0.0F;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
 
   float a_at(std::uint64_t row, std::uint64_t column) const {
     const std::uint64_t r = descriptor.transa != 0 ? column : row;
     const std::uint64_t c = descriptor.transa != 0 ? row : column;
-    return a[c * static_cast<std::uint64_t>(a_layout.stride) + r];
+    return read(a, a_layout, r, c);
   }
   float b_at(std::uint64_t row, std::uint64_t column) const {
     const std::uint64_t r = descriptor.transb != 0 ? column : row;
     const std::uint64_t c = descriptor.transb != 0 ? row : column;
-    return b[c * static_cast<std::uint64_t>(b_layout.stride) + r];
+    return read(b, b_layout, r, c);
   }
   void run() const {
     std::memset(workspace, 0xA5, own_workspace);
@@ -97,7 +116,11 @@ struct Product {
                  double{rounded(b_at(i, column), descriptor.compute_type)};
         if ((descriptor.epilogue & 4U) != 0) sum += double{bias[row]};
         if ((descriptor.epilogue & 2U) != 0 && sum < 0.0) sum = 0.0;
-        d[column * static_cast<std::uint64_t>(d_layout.stride) + row] = static_cast<float>(sum);
+        const std::uint64_t at = column * static_cast<std::uint64_t>(d_layout.stride) + row;
+        if (d_layout.type == float32)
+          static_cast<float*>(d)[at] = static_cast<float>(sum);
+        else
+          static_cast<std::uint16_t*>(d)[at] = static_cast<std::uint16_t>(bits_of(static_cast<float>(sum)) >> 16U);
       }
       if (descriptor.epilogue != 256) continue;  // BGRADA: sums of A's rows
       double sum = 0.0;
@@ -157,8 +180,8 @@ EXPORTED int cublasLtMatmulDescDestroy(void* object) {
 
 EXPORTED int cublasLtMatrixLayoutCreate(void** made, int type, std::uint64_t rows, std::uint64_t columns,
                                         std::int64_t stride) {
-  if (type != 0 || stride < static_cast<std::int64_t>(rows)) return invalid_value;
-  *made = new Layout{rows, columns, stride};
+  if ((type != float32 && type != bfloat16) || stride < static_cast<std::int64_t>(rows)) return invalid_value;
+  *made = new Layout{type, rows, columns, stride};
   ++stand_in.objects;
   return success;
 }
@@ -204,6 +227,9 @@ EXPORTED int cublasLtMatmulAlgoGetHeuristic(void* /*handle*/, void* descriptor_,
     return invalid_value;
   const bool vector = (descriptor.epilogue & 4U) != 0 || descriptor.epilogue == 256;
   if (vector != (descriptor.bias != nullptr)) return invalid_value;
+  // A bias would be of the result's type, and so would sums.
+  if (a.type != b.type || (a.type == float32 && d.type != float32) || (a.type == bfloat16 && vector))
+    return invalid_value;
   if (stand_in.nothing_supported || descriptor.epilogue == stand_in.unsupported_epilogue ||
       preference.workspace < own_workspace)
     return not_supported;
@@ -233,9 +259,9 @@ EXPORTED int cublasLtMatmul(void* /*handle*/, void* descriptor_, const void* alp
   stand_in.calls.push_back({d_is.rows, d_is.columns, k, descriptor.transa != 0, descriptor.transb != 0,
                             descriptor.compute_type, descriptor.epilogue,
                             static_cast<std::uint32_t>(algorithm->reduction), workspace_bytes});
-  products.push_back(std::make_unique<Product>(Product{
-      d_is.rows, d_is.columns, k, descriptor, a_is, *static_cast<Layout*>(b_layout), d_is, static_cast<const float*>(a),
-      static_cast<const float*>(b), static_cast<float*>(d), static_cast<unsigned char*>(workspace)}));
+  products.push_back(
+      std::make_unique<Product>(Product{d_is.rows, d_is.columns, k, descriptor, a_is, *static_cast<Layout*>(b_layout),
+                                        d_is, a, b, d, static_cast<unsigned char*>(workspace)}));
   stand_in.launch(stream, [](void* product) { static_cast<Product*>(product)->run(); }, products.back().get());
   return success;
 }

@@ -65,6 +65,15 @@ Tensor random(const Shape& shape, std::uint32_t seed, float low = -1.0F, float h
   return tensor;
 }
 
+Tensor as_bfloat16(const Tensor& tensor) {
+  Tensor rounded(tensor.shape(), DType::bfloat16);
+  for (int64_t i = 0; i < tensor.shape().size(); ++i)
+    rounded.view().bf16()[i].bits = static_cast<std::uint16_t>(convec::cuda::to_bfloat16_pair(tensor.f32()[i], 0.0F));
+  return rounded;
+}
+
+float as_float(convec::BFloat16 number) { return __uint_as_float(std::uint32_t{number.bits} << 16U); }
+
 Tensor labels(int64_t rows, int64_t classes) {
   Tensor tensor({rows}, DType::int64);
   for (int64_t i = 0; i < rows; ++i) static_cast<int64_t*>(tensor.view().data)[i] = (7 * i + 3) % classes;
@@ -82,6 +91,8 @@ class Place {
   // Of the device's products; the host's are float32.
   virtual void set_precision(convec::MatmulPrecision) {}
   virtual TensorView array(const Tensor& host) = 0;
+  // A float32 tensor rounded to bfloat16: of that type on the device, of float32 on the host.
+  virtual TensorView bfloat16(const Tensor& host) = 0;
   // All arrays as they are now, in the order they were made.
   virtual std::vector<std::vector<float>> read() = 0;
   TensorView zeros(const Shape& shape) { return array(Tensor(shape)); }
@@ -96,6 +107,12 @@ class OnHost final : public Place {
                 static_cast<std::size_t>(host.shape().size()) * size_of(host.dtype()));
     arrays_.push_back(std::move(copy));
     return arrays_.back()->view();
+  }
+  TensorView bfloat16(const Tensor& host) override {
+    const Tensor rounded = as_bfloat16(host);
+    const TensorView copy = array(host);
+    for (int64_t i = 0; i < host.shape().size(); ++i) copy.f32()[i] = as_float(rounded.view().bf16()[i]);
+    return copy;
   }
   std::vector<std::vector<float>> read() override {
     std::vector<std::vector<float>> all;
@@ -128,9 +145,10 @@ class OnDevice final : public Place {
     if (bytes > 0) std::memcpy(image.data() + guard_, host.view().data, bytes);
     void* memory = convec::backend(cuda).allocate(cuda, image.size());
     convec::backend(cuda).copy_in(context(), memory, image.data(), image.size());
-    arrays_.push_back({memory, bytes, host.dtype() == DType::float32});
+    arrays_.push_back({memory, bytes, host.dtype()});
     return {static_cast<std::byte*>(memory) + guard_, host.dtype(), host.shape(), cuda};
   }
+  TensorView bfloat16(const Tensor& host) override { return array(as_bfloat16(host)); }
   std::vector<std::vector<float>> read() override {
     std::vector<std::vector<float>> all;
     for (const Entry& entry : arrays_) {
@@ -139,10 +157,16 @@ class OnDevice final : public Place {
       convec::backend(cuda).wait(context());
       for (std::size_t i = 0; i < guard_; ++i)
         CHECK(image[i] == std::byte{0xA5} && image[image.size() - 1 - i] == std::byte{0xA5});
-      if (!entry.floats) continue;
-      std::vector<float> values(entry.bytes / sizeof(float));
-      if (!values.empty()) std::memcpy(values.data(), image.data() + guard_, entry.bytes);
-      all.push_back(std::move(values));
+      if (entry.dtype == DType::bfloat16) {
+        std::vector<convec::BFloat16> numbers(entry.bytes / sizeof(convec::BFloat16));
+        if (!numbers.empty()) std::memcpy(numbers.data(), image.data() + guard_, entry.bytes);
+        all.emplace_back();
+        for (const convec::BFloat16 number : numbers) all.back().push_back(as_float(number));
+      } else if (entry.dtype == DType::float32) {
+        std::vector<float> values(entry.bytes / sizeof(float));
+        if (!values.empty()) std::memcpy(values.data(), image.data() + guard_, entry.bytes);
+        all.push_back(std::move(values));
+      }
     }
     return all;
   }
@@ -151,7 +175,7 @@ class OnDevice final : public Place {
   struct Entry {
     void* memory;
     std::size_t bytes;
-    bool floats;
+    DType dtype;
   };
   std::size_t guard_;
   convec::MatmulPrecision precision_ = convec::MatmulPrecision::float32;
@@ -275,6 +299,58 @@ TEST(dense_on_tensor_cores) {
     compare_dense(130, 36, 136, way);
     compare_dense(150, 68, 40, way);
   });
+}
+
+// Arrays of bfloat16: exact products of factors that are rounded on the host as well; results are rounded once.
+constexpr double one_rounding = 0x1p-8;
+
+void compare_conv2d_of_bfloat16(const Shape& input, const Shape& filters, const Conv2dOptions& options,
+                                Activation activation = Activation::linear) {
+  const Shape output = conv2d_output_shape(input, filters, options);
+  compare(
+      [&](Place& place) {
+        const TensorView x = place.bfloat16(random(input, 1));
+        const TensorView w = place.bfloat16(random(filters, 2));
+        const TensorView b = place.array(random({filters[3]}, 3));
+        const TensorView g = place.bfloat16(random(output, 4));
+        conv2d_forward(place.context(), x, w, b, options, activation, place.bfloat16(Tensor(output)));
+        conv2d_backward_input(place.context(), g, w, options, place.bfloat16(Tensor(input)));
+        conv2d_backward_filters(place.context(), x, g, options, place.zeros(filters), place.zeros({filters[3]}));
+      },
+      one_rounding);
+}
+
+void compare_dense_of_bfloat16(int64_t batch, int64_t in, int64_t units) {
+  compare(
+      [=](Place& place) {
+        const TensorView x = place.bfloat16(random({batch, in}, 1));
+        const TensorView w = place.bfloat16(random({in, units}, 2));
+        const TensorView b = place.array(random({units}, 3));
+        const TensorView g = place.bfloat16(random({batch, units}, 4));
+        dense_forward(place.context(), x, w, b, Activation::tanh, place.bfloat16(Tensor({batch, units})));
+        dense_forward(place.context(), x, w, {}, Activation::linear, place.bfloat16(Tensor({batch, units})));
+        dense_backward_input(place.context(), g, w, place.bfloat16(Tensor({batch, in})));
+        dense_backward_weights(place.context(), x, g, place.zeros({in, units}), place.zeros({units}));
+      },
+      one_rounding);
+}
+
+// All tiles, whole and cut; sums in slices and not; more steps than stages.
+TEST(convolutions_of_bfloat16) {
+  compare_conv2d_of_bfloat16({2, 7, 6, 8}, {3, 3, 8, 16}, {});
+  compare_conv2d_of_bfloat16({1, 6, 9, 16}, {3, 2, 16, 24}, {{2, 1}, Padding::same(), {1, 2}}, Activation::gelu);
+  compare_conv2d_of_bfloat16({2, 9, 8, 16}, {2, 3, 8, 32}, {{3, 2}, Padding::pixels(2, 0, 1, 3), {2, 3}, 2});
+  compare_conv2d_of_bfloat16({1, 13, 12, 72}, {3, 3, 72, 136}, {{1, 1}, Padding::same(), {1, 1}}, Activation::relu);
+  compare_conv2d_of_bfloat16({2, 9, 8, 3}, {5, 4, 3, 8}, {{2, 1}, Padding::same(), {1, 1}});  // five more channels
+  compare_conv2d_of_bfloat16({1, 5, 5, 3}, {3, 3, 3, 5}, {});                                 // by way of float32
+}
+
+TEST(dense_of_bfloat16) {
+  compare_dense_of_bfloat16(1, 8, 8);
+  compare_dense_of_bfloat16(35, 600, 40);
+  compare_dense_of_bfloat16(130, 24, 136);
+  compare_dense_of_bfloat16(136, 72, 64);
+  compare_dense_of_bfloat16(5, 13, 7);
 }
 
 // What a warp multiplies is what its lanes are said to hold.
@@ -412,6 +488,17 @@ TEST(precisions_by_cublas_lt) {
   compare_dense(9, 40, 11, {convec::MatmulPrecision::tf32, 2e-5}, Activation::linear);
   for (const auto& call : calls) CHECK_EQ(call.compute_type, 68);
   convec::emulation::set_compute_capability(9, 0);
+}
+
+// But for a bias, which is float32.
+TEST(bfloat16_by_cublas_lt) {
+  const WithCublasLt with;
+  const auto& calls = with.stand_in().calls;
+  compare_dense_of_bfloat16(24, 40, 16);
+  CHECK_EQ(calls.size() % 3, 0U);
+  CHECK(calls.size() >= 30);
+  for (const auto& call : calls) CHECK(call.epilogue == 1 && call.compute_type == 68);
+  CHECK(calls[0].k == 40 && calls[1].k == 16 && calls[2].k == 24);
 }
 
 // What the library lacks, the own kernels do.

@@ -14,8 +14,13 @@
 
 namespace convec {
 
-/// Element types a view can have.
-enum class DType : std::uint8_t { float32, float64, int32, int64, uint8 };
+/// Element types a view can have. Convolutions and dense layers take bfloat16 on CUDA devices; nothing else does.
+enum class DType : std::uint8_t { float32, float64, int32, int64, uint8, bfloat16 };
+
+/// An element of a bfloat16 view.
+struct BFloat16 {
+  std::uint16_t bits;  ///< the upper half of a float32
+};
 
 /// Bytes of one element.
 CONVEC_API std::size_t size_of(DType dtype) noexcept;
@@ -97,6 +102,8 @@ struct ConstTensorView {
 
   bool present() const noexcept { return data != nullptr; }                      ///< false: absent
   const float* f32() const noexcept { return static_cast<const float*>(data); }  ///< the elements, of a float32 view
+  /// The elements, of a bfloat16 view.
+  const BFloat16* bf16() const noexcept { return static_cast<const BFloat16*>(data); }
 };
 
 /// Writable view of C-contiguous memory that somebody else owns.
@@ -115,6 +122,8 @@ struct TensorView {
 
   bool present() const noexcept { return data != nullptr; }          ///< false: absent
   float* f32() const noexcept { return static_cast<float*>(data); }  ///< the elements, of a float32 view
+  /// The elements, of a bfloat16 view.
+  BFloat16* bf16() const noexcept { return static_cast<BFloat16*>(data); }
   // A writable view serves wherever a read-only one is asked for.
   /// The same memory, read-only.
   operator ConstTensorView() const noexcept {  // NOLINT(google-explicit-constructor)

@@ -76,6 +76,8 @@ StoredType stored_type(DType dtype) noexcept {
       return StoredType::int32;
     case DType::int64:
       return StoredType::int64;
+    case DType::bfloat16:
+      return StoredType::bfloat16;
     case DType::uint8:
       break;
   }

@@ -20,6 +20,21 @@ void float32(const ConstTensorView& tensor, const char* name) {
                    name + ".astype('float32')");
 }
 
+void factor(const ConstTensorView& tensor, const char* name, const ConstTensorView& first, const char* first_name) {
+  if (first.dtype != DType::bfloat16) {
+    float32(first, first_name);
+  } else if (first.device.type != DeviceType::cuda) {
+    throw DTypeError(std::string(first_name) +
+                     " is bfloat16, which convec multiplies on CUDA devices only; convert it, "
+                     "e.g. " +
+                     first_name + ".astype('float32')");
+  }
+  if (tensor.dtype == first.dtype) return;
+  if (first.dtype == DType::float32) float32(tensor, name);
+  throw DTypeError(std::string(name) + " is " + name_of(tensor.dtype) + ", but " + first_name +
+                   " is bfloat16; convert one of them");
+}
+
 void same_device(const ConstTensorView& first, const char* first_name, const ConstTensorView& other,
                  const char* other_name) {
   if (!first.present() || !other.present() || first.device == other.device) return;

@@ -74,31 +74,32 @@ Shape conv2d_output_shape(const Shape& input, const Shape& filters, const Conv2d
 void conv2d_forward(const Context& context, ConstTensorView input, ConstTensorView filters, ConstTensorView bias,
                     const Conv2dOptions& options, Activation activation, TensorView output) {
   const Conv2dProblem p = make_conv2d_problem(input.shape, filters.shape, options);
-  check::float32(input, "input");
-  check::float32(filters, "filters");
+  check::factor(filters, "filters", input, "input");
   check::same_device(input, "input", filters, "filters");
   if (bias.present()) {
     check::float32(bias, "bias");
     check::shape(bias, "bias", {p.filters}, "one number a filter");
     check::same_device(input, "input", bias, "bias");
   }
-  check::float32(output, "output");
+  check::factor(output, "output", input, "input");
   check::shape(output, "output", {p.batch, p.out_height, p.out_width, p.filters},
                "what input, filters, strides and padding give");
   check::same_device(input, "input", output, "output");
   check::no_overlap(output, "output", input, "input");
   check::no_overlap(output, "output", filters, "filters");
   if (p.batch == 0) return;
-  op_table(input.device)
-      .conv2d_forward(context, p, input.f32(), filters.f32(), nullptr, bias.f32(), activation, output.f32());
+  const OpTable& table = op_table(input.device);
+  if (input.dtype == DType::bfloat16)
+    table.conv2d_forward_bfloat16(context, p, input.bf16(), filters.bf16(), bias.f32(), activation, output.bf16());
+  else
+    table.conv2d_forward(context, p, input.f32(), filters.f32(), nullptr, bias.f32(), activation, output.f32());
 }
 
 void conv2d_backward_input(const Context& context, ConstTensorView grad_output, ConstTensorView filters,
                            const Conv2dOptions& options, TensorView grad_input) {
   const Conv2dProblem p = make_conv2d_problem(grad_input.shape, filters.shape, options);
-  check::float32(grad_output, "grad_output");
-  check::float32(filters, "filters");
-  check::float32(grad_input, "grad_input");
+  check::factor(filters, "filters", grad_output, "grad_output");
+  check::factor(grad_input, "grad_input", grad_output, "grad_output");
   check::shape(grad_output, "grad_output", {p.batch, p.out_height, p.out_width, p.filters},
                "the shape of the forward output for this input");
   check::same_device(grad_output, "grad_output", filters, "filters");
@@ -106,14 +107,17 @@ void conv2d_backward_input(const Context& context, ConstTensorView grad_output, 
   check::no_overlap(grad_input, "grad_input", grad_output, "grad_output");
   check::no_overlap(grad_input, "grad_input", filters, "filters");
   if (p.batch == 0) return;
-  op_table(grad_output.device).conv2d_backward_input(context, p, grad_output.f32(), filters.f32(), grad_input.f32());
+  const OpTable& table = op_table(grad_output.device);
+  if (grad_output.dtype == DType::bfloat16)
+    table.conv2d_backward_input_bfloat16(context, p, grad_output.bf16(), filters.bf16(), grad_input.bf16());
+  else
+    table.conv2d_backward_input(context, p, grad_output.f32(), filters.f32(), grad_input.f32());
 }
 
 void conv2d_backward_filters(const Context& context, ConstTensorView input, ConstTensorView grad_output,
                              const Conv2dOptions& options, TensorView grad_filters, TensorView grad_bias) {
   const Conv2dProblem p = make_conv2d_problem(input.shape, grad_filters.shape, options);
-  check::float32(input, "input");
-  check::float32(grad_output, "grad_output");
+  check::factor(grad_output, "grad_output", input, "input");
   check::float32(grad_filters, "grad_filters");
   check::shape(grad_output, "grad_output", {p.batch, p.out_height, p.out_width, p.filters},
                "the shape of the forward output for this input and kernel_size");
@@ -126,8 +130,12 @@ void conv2d_backward_filters(const Context& context, ConstTensorView input, Cons
     check::shape(grad_bias, "grad_bias", {p.filters}, "one number a filter");
     check::same_device(input, "input", grad_bias, "grad_bias");
   }
-  op_table(input.device)
-      .conv2d_backward_filters(context, p, input.f32(), grad_output.f32(), grad_filters.f32(), grad_bias.f32());
+  const OpTable& table = op_table(input.device);
+  if (input.dtype == DType::bfloat16)
+    table.conv2d_backward_filters_bfloat16(context, p, input.bf16(), grad_output.bf16(), grad_filters.f32(),
+                                           grad_bias.f32());
+  else
+    table.conv2d_backward_filters(context, p, input.f32(), grad_output.f32(), grad_filters.f32(), grad_bias.f32());
 }
 
 }  // namespace convec

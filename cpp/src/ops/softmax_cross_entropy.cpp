@@ -29,6 +29,7 @@ Labels make_labels(const ConstTensorView& labels, const char* name, const ConstT
       made.distribution = labels.f32();
       return made;
     case DType::float64:
+    case DType::bfloat16:
       break;
   }
   throw DTypeError(std::string(name) + " is " + name_of(labels.dtype) +
