@@ -52,6 +52,7 @@ THROUGH_REGISTERS = ", through registers"
 CUDNN = {
     "convec": "cuDNN float32", "convec tf32": "cuDNN TF32", "convec 3xtf32": "cuDNN float32",
     "convec mixed_bfloat16": "cuDNN bfloat16", "convec bfloat16": "cuDNN bfloat16",
+    "convec bfloat16, by warpgroups": "cuDNN bfloat16",
 }  # fmt: skip
 
 
@@ -80,6 +81,21 @@ def as_bfloat16(*arrays: np.ndarray) -> list[_device.DeviceArray]:
         print("bfloat16 arrays are left out: there is no ml_dtypes", flush=True)
         return []
     return [_device.DeviceArray.of(array.astype(ml_dtypes.bfloat16)) for array in arrays]
+
+
+def by_all_instructions(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """A call on bfloat16 arrays by the name of its row: multiplied by warps and, on Hopper, by warpgroups."""
+    cuda = _device.load_cuda()
+    calls = {"convec bfloat16": call}
+
+    def by_warpgroups() -> None:
+        cuda.use_warpgroups(True)
+        call()
+        cuda.use_warpgroups(False)
+
+    if tuple(cuda.device_info(0)["compute_capability"]) == (9, 0):
+        calls["convec bfloat16, by warpgroups"] = by_warpgroups
+    return calls
 
 
 class Bench:
@@ -426,7 +442,7 @@ def bench_convolution(
     rounded = as_bfloat16(x, w, g)
     if rounded:
         for direction, call in own_convolution(*rounded, kernel, options).items():
-            calls[direction]["convec bfloat16"] = call
+            calls[direction] |= by_all_instructions(call)
     if "torch" in found:
         add_torch_convolutions(found["torch"], bench.torch_device, calls, x, w, g, stride, pad)
     for direction, by_library in calls.items():
@@ -541,7 +557,8 @@ def bench_dense(bench: Bench, found: dict[str, Any], tiny: bool) -> None:
         calls: dict[str, Any] = {name: (call, bench.wait) for name, call in in_every_precision(own).items()}
         rounded = as_bfloat16(*(a.get() for a in (x, w, g, y, dx)))
         if rounded:
-            calls["convec bfloat16"] = (functools.partial(own, *rounded), bench.wait)
+            for name, call in by_all_instructions(functools.partial(own, *rounded)).items():
+                calls[name] = (call, bench.wait)
         if cuda.use_cublas_lt(True):
 
             def by_own_kernels(own: Callable[[], Any] = own) -> None:

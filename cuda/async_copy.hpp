@@ -17,10 +17,16 @@ inline void copy_async(void* shared, const void* from, bool inside, const char* 
 }
 // The copies since the last call become a group.
 inline void commit_copies() { emulation::commit_copies(); }
+// Whether this thread's copies have landed since wgmma was shown what has (wgmma.hpp).
+inline bool& copies_to_show() {
+  static thread_local bool threads[1024];
+  return threads[threadIdx.x];
+}
 // Until at most the last `Groups` of this thread's groups are under way.
 template <int Groups>
 void wait_for_copies() {
   emulation::wait_for_copies(Groups);
+  copies_to_show() = true;
 }
 
 #elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800

@@ -34,5 +34,8 @@ bool fuse_pooling(bool enabled);
 // Whether products on tensor cores have their tiles copied to shared memory asynchronously where they can (at first
 // they have), or through registers. For benchmarks and tests, as above.
 bool pipeline_products(bool enabled);
+// Whether products of bfloat16 arrays are multiplied by warpgroups on devices of compute capability 9.0 (at first they
+// are not: no GPU has run that yet). For benchmarks and tests, as above.
+bool use_warpgroups(bool enabled);
 
 }  // namespace convec::cuda

@@ -57,13 +57,14 @@ void launch(void (*kernel)(P...), const Launch& where, A&&... arguments) {
 #endif
 }
 
-// The block's dynamic shared memory, 16-byte aligned (128-byte emulated).
-template <typename T>
+// The block's dynamic shared memory, aligned to 16 bytes or to 1,024, one of which all kernels of a source file ask
+// for.
+template <typename T, int Alignment = 16>
 __device__ inline T* dynamic_shared() {
 #if defined(CONVEC_CUDA_EMULATION)
   return reinterpret_cast<T*>(emulation::dynamic_shared_memory());
 #else
-  extern __shared__ __align__(16) unsigned char convec_dynamic_shared[];
+  extern __shared__ __align__(Alignment) unsigned char convec_dynamic_shared[];
   return reinterpret_cast<T*>(convec_dynamic_shared);
 #endif
 }

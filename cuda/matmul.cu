@@ -93,16 +93,32 @@ __global__ void __launch_bounds__(block_threads)
 __global__ void probe_kernel() {}
 
 std::atomic<bool> pipelined{true};
+std::atomic<bool> warpgroups{false};
+
+int attribute_of(int device, cudaDeviceAttr attribute) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
 
 }  // namespace
 
 bool products_are_pipelined() { return pipelined; }
 bool pipeline_products(bool enabled) { return pipelined.exchange(enabled); }
 
+bool use_warpgroups(bool enabled) { return warpgroups.exchange(enabled); }
+bool warpgroups_multiply(int device) {
+#if CONVEC_WARPGROUPS
+  return warpgroups && attribute_of(device, cudaDevAttrComputeCapabilityMajor) == 9 &&
+         attribute_of(device, cudaDevAttrComputeCapabilityMinor) == 0;
+#else
+  static_cast<void>(device);
+  return false;
+#endif
+}
+
 bool tensor_cores(int device) {
-  int major = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-  if (major < 8) return false;
+  if (attribute_of(device, cudaDevAttrComputeCapabilityMajor) < 8) return false;
   constexpr int most_devices = 64;
   static std::atomic<int> known[most_devices] = {};  // the virtual architecture, e.g. 90
   std::atomic<int>& compiled_for = known[device % most_devices];

@@ -473,11 +473,15 @@ struct MaybePartial {
 // Whether products on tensor cores have their tiles copied asynchronously where they can (pipelined.hpp; at first they
 // have), or through registers.
 bool products_are_pipelined();
+// Whether products of bfloat16 arrays run by a warpgroup (warpgroup.hpp): the device is of compute capability 9.0, this
+// build has code for it, and they are asked to (at first they are not: no GPU has run it yet).
+bool warpgroups_multiply(int device);
 
 // What a launch looks like, and what it needs. This is the only place where a kernel is chosen.
 struct MatmulPlan {
   MatmulPrecision precision;
   bool pipelined;
+  bool by_warpgroups = false;
   // Of a tile: 32 x 32 (in float32 only), 64 x 64, 128 x 64 (pipelined only) or 128 x 128.
   int tile_rows = 32;
   int tile_columns = 32;
@@ -495,10 +499,14 @@ struct MatmulPlan {
   template <typename Element>
   static MatmulPlan of(const Context& context, int z, int64_t rows, int64_t columns, int64_t depth, bool vectors,
                        bool may_slice) {
-    if constexpr (std::is_same_v<Element, BFloat16>)
-      return {context.device.index, MatmulPrecision::mixed_bfloat16, true, z, rows, columns, depth, may_slice, 32};
-    else
+    if constexpr (std::is_same_v<Element, BFloat16>) {
+      const int device = context.device.index;
+      MatmulPlan plan{device, MatmulPrecision::mixed_bfloat16, true, z, rows, columns, depth, may_slice, 32};
+      plan.by_warpgroups = warpgroups_multiply(device);
+      return plan;
+    } else {
       return {context, z, rows, columns, depth, vectors, may_slice};
+    }
   }
 
  private:
@@ -592,10 +600,17 @@ void run_in_float32(const Context& context, const MatmulPlan& plan, const Proble
   }
 }
 
+// A plan `by_warpgroups`, of a problem that conv2d_warpgroup.cu or dense_warpgroup.cu has it for.
+template <typename Problem>
+void run_on_warpgroups(const Context& context, const MatmulPlan& plan, const Problem& problem);
+
 // A plan MatmulPlan::of<Element>().
 template <typename Element = float, typename Problem>
 void run_matmul(const Context& context, const MatmulPlan& plan, const Problem& problem) {
   if constexpr (std::is_same_v<Element, BFloat16>) {
+#if CONVEC_WARPGROUPS
+    if (plan.by_warpgroups) return run_on_warpgroups(context, plan, problem);
+#endif
     if (plan.tile_rows == 64) return run_pipelined<SmallPipelinedTile, MixedBFloat16>(context, plan, problem);
     if (plan.tile_columns == 64) return run_pipelined<TallPipelinedTile, MixedBFloat16>(context, plan, problem);
     return run_pipelined<LargePipelinedTile, MixedBFloat16>(context, plan, problem);

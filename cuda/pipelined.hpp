@@ -115,13 +115,14 @@ template <bool AlongK, int Edge>
 struct StageLayout<BFloat16, AlongK, Edge> {
   static_assert(Edge % 64 == 0);
   static constexpr int depth = 32;
+  static constexpr int panel = depth * 32;
   static constexpr bool in_fours = false;
   __device__ static __forceinline__ int o_of(int u, int group) { return u * 8 + group; }
   __device__ static __forceinline__ int spread(int o) { return o % 4; }
 
   __device__ static __forceinline__ int at(int o, int k) {
     if (AlongK) return o / 2 * 32 + ((o % 2 * 4 + k / 8) ^ (o / 2 % 4)) * 4;
-    return k * (Edge / 2) + ((o / 8) ^ (k % 8)) * 4;
+    return o / 64 * panel + k * 32 + ((o / 8 % 8) ^ (k % 8)) * 4;
   }
 
   // Where the row of a matrix lies that a lane passes to ldmatrix: at() taken apart. The four matrices are two eights
@@ -135,7 +136,7 @@ struct StageLayout<BFloat16, AlongK, Edge> {
     const int of_o = OfA ? lane / 8 % 2 : lane / 16;
     const int of_k = OfA ? lane / 16 : lane / 8 % 2;
     if (AlongK) return {(first + of_o * 8 + row) / 2 * 32, (row % 2 * 4 + of_k) ^ (row / 2)};
-    return {(of_k * 8 + row) * (Edge / 2), (first / 8 + of_o) ^ row};
+    return {first / 64 * panel + (of_k * 8 + row) * 32, (first / 8 % 8 + of_o) ^ row};
   }
   // Its words of u = 2 * pair and 2 * pair + 1, and of the terms that multiplication number `step` takes: those of A in
   // the order of a fragment, of B one fragment after the other.
@@ -144,7 +145,7 @@ struct StageLayout<BFloat16, AlongK, Edge> {
     if constexpr (AlongK)
       load_matrices<false>(words, stage + lane.line + pair * 256 + (lane.eight ^ (step * 2)) * 4);
     else
-      load_matrices<true>(words, stage + lane.line + step * 16 * (Edge / 2) + (lane.eight ^ (pair * 2)) * 4);
+      load_matrices<true>(words, stage + lane.line + step * 16 * 32 + (lane.eight ^ (pair * 2)) * 4);
   }
 };
 
@@ -290,6 +291,51 @@ class StageProduct<T, Math, StageLayout<BFloat16, AlongA, T::rows>, StageLayout<
   typename B::Lane b_;
 };
 
+// Stores a block's sums by way of shared memory, which nobody uses any more. Lane `group` and `member` of the warp has
+// those of the rows Rows::o_of(u, group) and columns Columns::o_of(j, 2 * member) and the next, for every u and j.
+template <typename T, typename Rows, typename Columns, typename Operands, typename Place, typename Sums>
+__device__ __forceinline__ void store_tile(float* shared, const Operands& operands, const BlockTile& tile,
+                                           const Place& warp, int thread, const Sums& sums) {
+  constexpr int row_count = Place::row_count;
+  constexpr int column_count = Place::column_count;
+  // The tile lies down row by row, whose parts change places from row to row so that lanes do not meet in a bank, and
+  // is stored from there: one place in the code for the activations, and whole lines of C.
+  const auto place = [&](int r, int c) {
+    const int spread = Rows::spread(r);
+    return shared + r * T::columns + (c ^ (Columns::in_fours ? spread % 2 * 16 : spread * 8));
+  };
+  CONVEC_UNROLL
+  for (int u = 0; u < row_count * 2; ++u) {
+    const int r = warp.row + Rows::o_of(u, warp.group);
+    const int number = u % 2 * 2;
+    if constexpr (Columns::in_fours) {
+      CONVEC_UNROLL
+      for (int q = 0; q < column_count / 4; ++q) {
+        const auto* const of_four = &sums[u / 2][q * 4];
+        CONVEC_UNROLL
+        for (int n = number; n < number + 2; ++n)
+          store<4>(place(r, warp.column + Columns::o_of(q * 4, 2 * warp.member + n % 2)),
+                   {of_four[0][n], of_four[1][n], of_four[2][n], of_four[3][n]});
+      }
+    } else {
+      CONVEC_UNROLL
+      for (int j = 0; j < column_count; ++j)
+        store<2>(place(r, warp.column + Columns::o_of(j, 2 * warp.member)),
+                 {sums[u / 2][j][number], sums[u / 2][j][number + 1]});
+    }
+  }
+  __syncthreads();
+  constexpr int fours = T::columns / 4;
+  CONVEC_NO_UNROLL
+  for (int i = thread; i < T::rows * fours; i += T::threads) {
+    const int r = i / fours;
+    const int c = i % fours * 4;
+    if (tile.first_row + r >= operands.rows || tile.first_column + c >= operands.columns) continue;
+    const Floats<4> four = load<4>(place(r, c));
+    operands.c.store(tile.first_row + r, tile.first_column + c, four.at, operands.columns - (tile.first_column + c));
+  }
+}
+
 template <typename T, typename Math, typename Problem>
 __global__ void __launch_bounds__(T::threads, T::blocks)
     pipelined_matmul_kernel(Problem problem, DepthSlices slices, Divider by_columns) {
@@ -306,11 +352,9 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
   float* const shared = dynamic_shared<float>();
 
   const BlockTile tile = tile_of_block<T>(by_columns, slices, operands.depth);
-  const int first_row = tile.first_row;
-  const int first_column = tile.first_column;
   const int end = tile.end;
   // Products of the same launch may have fewer rows than the largest.
-  if (first_row >= operands.rows) return;
+  if (tile.first_row >= operands.rows) return;
 
   const int thread = static_cast<int>(threadIdx.x);
   const WarpPlace<T> warp(thread);
@@ -318,8 +362,8 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
   constexpr int column_count = WarpPlace<T>::column_count;
   constexpr int depth = LayoutA::depth;
 
-  const CopyA copy_a(operands.a, first_row, thread);
-  const CopyB copy_b(operands.b, first_column, thread);
+  const CopyA copy_a(operands.a, tile.first_row, thread);
+  const CopyB copy_b(operands.b, tile.first_column, thread);
   // Stage number `stage` for the terms from k on. Without any left the group is empty, so that groups can be counted.
   const auto fetch = [&](int stage, int k) {
     if (k < end) {
@@ -352,42 +396,7 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
   wait_for_copies<0>();
   __syncthreads();
 
-  // The tile lies down in shared memory row by row, whose parts change places from row to row so that lanes do not meet
-  // in a bank, and is stored from there: one place in the code for the activations, and whole lines of C.
-  const auto place = [&](int r, int c) {
-    const int spread = LayoutA::spread(r);
-    return shared + r * T::columns + (c ^ (LayoutB::in_fours ? spread % 2 * 16 : spread * 8));
-  };
-  CONVEC_UNROLL
-  for (int u = 0; u < row_count * 2; ++u) {
-    const int r = warp.row + LayoutA::o_of(u, warp.group);
-    const int number = u % 2 * 2;
-    if constexpr (LayoutB::in_fours) {
-      CONVEC_UNROLL
-      for (int q = 0; q < column_count / 4; ++q) {
-        const auto* const of_four = &sums[u / 2][q * 4];
-        CONVEC_UNROLL
-        for (int n = number; n < number + 2; ++n)
-          store<4>(place(r, warp.column + LayoutB::o_of(q * 4, 2 * warp.member + n % 2)),
-                   {of_four[0][n], of_four[1][n], of_four[2][n], of_four[3][n]});
-      }
-    } else {
-      CONVEC_UNROLL
-      for (int j = 0; j < column_count; ++j)
-        store<2>(place(r, warp.column + LayoutB::o_of(j, 2 * warp.member)),
-                 {sums[u / 2][j][number], sums[u / 2][j][number + 1]});
-    }
-  }
-  __syncthreads();
-  constexpr int fours = T::columns / 4;
-  CONVEC_NO_UNROLL
-  for (int i = thread; i < T::rows * fours; i += T::threads) {
-    const int r = i / fours;
-    const int c = i % fours * 4;
-    if (first_row + r >= operands.rows || first_column + c >= operands.columns) continue;
-    const Floats<4> four = load<4>(place(r, c));
-    operands.c.store(first_row + r, first_column + c, four.at, operands.columns - (first_column + c));
-  }
+  store_tile<T, LayoutA, LayoutB>(shared, operands, tile, warp, thread, sums);
 #else
   __trap();  // tensor_cores() is asked before
 #endif

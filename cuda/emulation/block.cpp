@@ -500,8 +500,8 @@ std::string run_grid(const dim3& grid, const dim3& block, std::size_t shared_byt
   grid_size = grid;
   // Of the exact size, so that AddressSanitizer sees what lies beyond.
   const std::unique_ptr<std::byte, void (*)(std::byte*)> shared(
-      static_cast<std::byte*>(::operator new(shared_bytes, std::align_val_t{128})),
-      [](std::byte* memory) { ::operator delete(memory, std::align_val_t{128}); });
+      static_cast<std::byte*>(::operator new(shared_bytes, std::align_val_t{1024})),
+      [](std::byte* memory) { ::operator delete(memory, std::align_val_t{1024}); });
   for (unsigned z = 0; z < grid.z; ++z)
     for (unsigned y = 0; y < grid.y; ++y)
       for (unsigned x = 0; x < grid.x; ++x) {

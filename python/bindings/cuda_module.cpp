@@ -73,6 +73,10 @@ PYBIND11_MODULE(CONVEC_CUDA_MODULE, module) {
   module.def("pipeline_products", &convec::cuda::pipeline_products, py::arg("enabled"),
              "Whether products on tensor cores have their tiles copied to shared memory asynchronously, for benchmarks "
              "and tests; returns what it was. Steps that were captured before stay as they are.");
+  module.def(
+      "use_warpgroups", &convec::cuda::use_warpgroups, py::arg("enabled"),
+      "Whether products of bfloat16 arrays are multiplied by warpgroups (wgmma) on devices of compute capability "
+      "9.0, for benchmarks and tests: at first they are not. Returns what it was.");
   convec::python::watch_for_exit();
   convec::python::register_cuda_vectors(module);
   convec::python::register_cuda_word2vec(module);

@@ -3,9 +3,9 @@
 Everything is float32, but for what convolutions and dense layers may multiply on a CUDA device in its place, bfloat16
 (typestr '<V2': CuPy 14's with ml_dtypes, torch's): input and weights, or the gradient of the output in place of either.
 Their results with the batch's extent are bfloat16 then, rounded once from float32 sums; bias and gradients of weights,
-which are sums over the batch, stay float32. Images are ``(batch, height, width, channels)``, filters ``(rows, columns, in, out)``, dense
-weights ``(in, units)``, all C-contiguous: Keras' own order. ``data_format='channels_first'`` is accepted where there is
-an image and costs a transposed copy; filters and gradients of filters keep their order.
+which are sums over the batch, stay float32. Images are ``(batch, height, width, channels)``, filters ``(rows, columns,
+in, out)``, dense weights ``(in, units)``, all C-contiguous: Keras' own order. ``data_format='channels_first'`` is
+accepted where there is an image and costs a transposed copy; filters and gradients of filters keep their order.
 
 Arguments may be NumPy arrays or anything with ``__dlpack__`` or the buffer protocol (torch CPU tensors, memoryviews),
 or arrays on a CUDA device: CuPy's, and whatever has ``__cuda_array_interface__`` or is on one by DLPack (torch CUDA

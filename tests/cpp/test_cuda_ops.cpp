@@ -335,8 +335,17 @@ void compare_dense_of_bfloat16(int64_t batch, int64_t in, int64_t units) {
       one_rounding);
 }
 
+// Runs it by warps and by warpgroups.
+void on_all_instructions(const std::function<void()>& run) {
+  for (const bool warpgroups : {false, true}) {
+    convec::cuda::use_warpgroups(warpgroups);
+    run();
+  }
+  CHECK(convec::cuda::use_warpgroups(false));
+}
+
 // All tiles, whole and cut; sums in slices and not; more steps than stages.
-TEST(convolutions_of_bfloat16) {
+void compare_convolutions_of_bfloat16() {
   compare_conv2d_of_bfloat16({2, 7, 6, 8}, {3, 3, 8, 16}, {});
   compare_conv2d_of_bfloat16({1, 6, 9, 16}, {3, 2, 16, 24}, {{2, 1}, Padding::same(), {1, 2}}, Activation::gelu);
   compare_conv2d_of_bfloat16({2, 9, 8, 16}, {2, 3, 8, 32}, {{3, 2}, Padding::pixels(2, 0, 1, 3), {2, 3}, 2});
@@ -345,13 +354,16 @@ TEST(convolutions_of_bfloat16) {
   compare_conv2d_of_bfloat16({1, 5, 5, 3}, {3, 3, 3, 5}, {});                                 // by way of float32
 }
 
-TEST(dense_of_bfloat16) {
+TEST(convolutions_of_bfloat16) { on_all_instructions(compare_convolutions_of_bfloat16); }
+
+void compare_layers_of_bfloat16() {
   compare_dense_of_bfloat16(1, 8, 8);
   compare_dense_of_bfloat16(35, 600, 40);
   compare_dense_of_bfloat16(130, 24, 136);
   compare_dense_of_bfloat16(136, 72, 64);
   compare_dense_of_bfloat16(5, 13, 7);
 }
+TEST(dense_of_bfloat16) { on_all_instructions(compare_layers_of_bfloat16); }
 
 // What a warp multiplies is what its lanes are said to hold.
 namespace kernels {

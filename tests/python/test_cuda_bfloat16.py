@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import cases
 import numpy as np
 import pytest
-from convec import ops
+from convec import _device, ops
 from emulated_cuda import CupyArray, gpu_problem
 from emulated_cuda import to_device as to_emulated
 
@@ -78,18 +79,39 @@ def small(case: cases.Case) -> bool:
     return not case.large and not case.name.startswith("winograd") and sum(sizes) <= 30_000
 
 
+@contextmanager
+def instructions(way: str) -> Iterator[None]:
+    """Products are multiplied by warps, or by warpgroups where a device has them."""
+    before = _device.load_cuda().use_warpgroups(way == "warpgroups")
+    try:
+        yield
+    finally:
+        _device.load_cuda().use_warpgroups(before)
+
+
+@pytest.mark.parametrize("way", ["warps", "warpgroups"])
 @pytest.mark.parametrize("op", OPS)
-def test_values_emulated(op: str, emulated: None) -> None:
+def test_values_emulated(op: str, way: str, emulated: None) -> None:
     # Lines that are no multiple of eight go to the kernels of float32, which have tests of their own.
     number = {case.id: index for index, case in enumerate(cases.CASES[op])}
-    check(op, to_emulated, lambda case: small(case) and ("eights" in case.name or number[case.id] % 4 == 0), False)
+    every = 4 if way == "warps" else 16
+
+    def chosen(case: cases.Case) -> bool:
+        return small(case) and ("eights" in case.name or number[case.id] % every == 0)
+
+    with instructions(way):
+        check(op, to_emulated, chosen, False)
 
 
 @pytest.mark.skipif(bool(GPU_PROBLEM), reason=GPU_PROBLEM)
+@pytest.mark.parametrize("way", ["warps", "warpgroups"])
 @pytest.mark.parametrize("op", OPS)
-def test_values_on_gpu(op: str) -> None:
+def test_values_on_gpu(op: str, way: str) -> None:
     import cupy
 
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    if way == "warpgroups" and (properties["major"], properties["minor"]) != (9, 0):
+        pytest.skip("the GPU is not of compute capability 9.0, the only one with these instructions")
     # Under compute-sanitizer, which takes its time: one in so many of the small cases.
     every = int(os.environ.get("CONVEC_TEST_EVERY", "0"))
     number = {case.id: index for index, case in enumerate(cases.CASES[op])}
@@ -99,7 +121,8 @@ def test_values_on_gpu(op: str) -> None:
             return small(case) and number[case.id] % every == 0
         return not case.name.startswith("winograd")
 
-    check(op, cupy.asarray, chosen, True)
+    with instructions(way):
+        check(op, cupy.asarray, chosen, True)
 
 
 def random(*shape: int, dtype: Any = bfloat16) -> np.ndarray:
