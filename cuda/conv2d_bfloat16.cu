@@ -7,10 +7,7 @@ namespace convec::cuda {
 
 namespace {
 
-int64_t input_size(const Conv2dProblem& p) { return p.batch * pixels_of(p) * p.channels; }
-int64_t output_size(const Conv2dProblem& p) { return p.batch * out_pixels_of(p) * p.filters; }
 int64_t taps_of(const Conv2dProblem& p) { return p.kernel_height * p.kernel_width; }
-int64_t filters_size(const Conv2dProblem& p) { return taps_of(p) * (p.channels / p.groups) * p.filters; }
 
 constexpr int64_t eight = vector_numbers<BFloat16>;
 
@@ -40,15 +37,8 @@ const BFloat16* with_lines(const Context& context, Scratch& scratch, int64_t lin
 
 void conv2d_forward(const Context& context, const Conv2dProblem& p, const BFloat16* input, const BFloat16* filters,
                     const float* bias, Activation activation, BFloat16* output) {
-  if (!taken(context, p, input, filters)) {
-    Widened in(context);
-    const float* const wide_input = in.copy(input_size(p), input);
-    const float* const wide_filters = in.copy(filters_size(p), filters);
-    float* const wide_output = in.take(output_size(p));
-    Widened::ops().conv2d_forward(in.context(), p, wide_input, wide_filters, nullptr, bias, activation, wide_output);
-    narrow(context, output_size(p), wide_output, output);
-    return;
-  }
+  if (!taken(context, p, input, filters))
+    return ByFloat32::conv2d_forward(context, p, input, filters, bias, activation, output);
   Scratch scratch(context);
   const Conv2dProblem padded = with_whole_eights(p);
   input = with_lines(context, scratch, p.batch * pixels_of(p), p.channels, padded.channels, input);
@@ -63,27 +53,15 @@ void conv2d_forward(const Context& context, const Conv2dProblem& p, const BFloat
 void conv2d_backward_input(const Context& context, const Conv2dProblem& p, const BFloat16* grad_output,
                            const BFloat16* filters, BFloat16* grad_input) {
   // Lines of channels are written, and may be of any length.
-  if (takes_bfloat16(context, {p.filters / p.groups}, grad_output, filters)) {
-    conv2d_input_product(context, p, grad_output, filters, grad_input);
-    return;
-  }
-  Widened in(context);
-  const float* const wide_gradient = in.copy(output_size(p), grad_output);
-  const float* const wide_filters = in.copy(filters_size(p), filters);
-  float* const wide_result = in.take(input_size(p));
-  Widened::ops().conv2d_backward_input(in.context(), p, wide_gradient, wide_filters, wide_result);
-  narrow(context, input_size(p), wide_result, grad_input);
+  if (!takes_bfloat16(context, {p.filters / p.groups}, grad_output, filters))
+    return ByFloat32::conv2d_backward_input(context, p, grad_output, filters, grad_input);
+  conv2d_input_product(context, p, grad_output, filters, grad_input);
 }
 
 void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, const BFloat16* input,
                              const BFloat16* grad_output, float* grad_filters, float* grad_bias) {
-  if (!taken(context, p, input, grad_output)) {
-    Widened in(context);
-    const float* const wide_input = in.copy(input_size(p), input);
-    const float* const wide_gradient = in.copy(output_size(p), grad_output);
-    Widened::ops().conv2d_backward_filters(in.context(), p, wide_input, wide_gradient, grad_filters, grad_bias);
-    return;
-  }
+  if (!taken(context, p, input, grad_output))
+    return ByFloat32::conv2d_backward_filters(context, p, input, grad_output, grad_filters, grad_bias);
   Scratch scratch(context);
   const Conv2dProblem padded = with_whole_eights(p);
   if (padded.channels == p.channels) {
@@ -91,7 +69,7 @@ void conv2d_backward_filters(const Context& context, const Conv2dProblem& p, con
     return;
   }
   input = with_lines(context, scratch, p.batch * pixels_of(p), p.channels, padded.channels, input);
-  auto* const gradients = scratch.take<float>(filters_size(padded));
+  auto* const gradients = scratch.take<float>(taps_of(p) * padded.channels * p.filters);
   conv2d_filters_product(context, padded, input, grad_output, gradients, grad_bias);
   resize_lines(context, taps_of(p), padded.channels * p.filters, p.channels * p.filters, gradients, grad_filters);
 }

@@ -30,47 +30,28 @@ void multiply(const Context& context, const BFloat16* a, int64_t a_stride, const
 
 void dense_forward(const Context& context, const DenseProblem& p, const BFloat16* input, const BFloat16* weights,
                    const float* bias, Activation activation, BFloat16* output) {
-  if (taken(context, p, input, weights)) {
-    multiply<true, false>(context, input, p.in, weights, p.units, bias, activation, output, p.batch, p.units, p.in);
-    return;
-  }
-  Widened in(context);
-  const float* const wide_input = in.copy(p.batch * p.in, input);
-  const float* const wide_weights = in.copy(p.in * p.units, weights);
-  float* const wide_output = in.take(p.batch * p.units);
-  Widened::ops().dense_forward(in.context(), p, wide_input, wide_weights, nullptr, bias, activation, wide_output);
-  narrow(context, p.batch * p.units, wide_output, output);
+  if (!taken(context, p, input, weights))
+    return ByFloat32::dense_forward(context, p, input, weights, bias, activation, output);
+  multiply<true, false>(context, input, p.in, weights, p.units, bias, activation, output, p.batch, p.units, p.in);
 }
 
 void dense_backward_input(const Context& context, const DenseProblem& p, const BFloat16* grad_output,
                           const BFloat16* weights, BFloat16* grad_input) {
-  if (taken(context, p, grad_output, weights)) {
-    multiply<true, true>(context, grad_output, p.units, weights, p.units, nullptr, Activation::linear, grad_input,
-                         p.batch, p.in, p.units);
-    return;
-  }
-  Widened in(context);
-  const float* const wide_gradient = in.copy(p.batch * p.units, grad_output);
-  const float* const wide_weights = in.copy(p.in * p.units, weights);
-  float* const wide_result = in.take(p.batch * p.in);
-  Widened::ops().dense_backward_input(in.context(), p, wide_gradient, wide_weights, wide_result);
-  narrow(context, p.batch * p.in, wide_result, grad_input);
+  if (!taken(context, p, grad_output, weights))
+    return ByFloat32::dense_backward_input(context, p, grad_output, weights, grad_input);
+  multiply<true, true>(context, grad_output, p.units, weights, p.units, nullptr, Activation::linear, grad_input,
+                       p.batch, p.in, p.units);
 }
 
 void dense_backward_weights(const Context& context, const DenseProblem& p, const BFloat16* input,
                             const BFloat16* grad_output, float* grad_weights, float* grad_bias) {
-  if (taken(context, p, input, grad_output)) {
-    multiply<false, false>(context, input, p.in, grad_output, p.units, nullptr, Activation::linear, grad_weights, p.in,
-                           p.units, p.batch);
-    if (grad_bias == nullptr) return;
-    const Scratch scratch(context);
-    column_sums(context, p.batch, p.units, grad_output, grad_bias);
-    return;
-  }
-  Widened in(context);
-  const float* const wide_input = in.copy(p.batch * p.in, input);
-  const float* const wide_gradient = in.copy(p.batch * p.units, grad_output);
-  Widened::ops().dense_backward_weights(in.context(), p, wide_input, wide_gradient, grad_weights, grad_bias);
+  if (!taken(context, p, input, grad_output))
+    return ByFloat32::dense_backward_weights(context, p, input, grad_output, grad_weights, grad_bias);
+  multiply<false, false>(context, input, p.in, grad_output, p.units, nullptr, Activation::linear, grad_weights, p.in,
+                         p.units, p.batch);
+  if (grad_bias == nullptr) return;
+  const Scratch scratch(context);
+  column_sums(context, p.batch, p.units, grad_output, grad_bias);
 }
 
 }  // namespace

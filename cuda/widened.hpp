@@ -1,5 +1,4 @@
-// bfloat16 arrays that the kernels for them do not take (lines that are no multiple of eight, a device without tensor
-// cores): the op runs on float32 copies. The products are the same, since every bfloat16 number is a float32.
+// What ops/by_float32.hpp asks of a device: for lines that are no multiple of eight, and devices without tensor cores.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +6,11 @@
 #include "cuda_backend.hpp"
 #include "matmul.hpp"
 #include "op_table.hpp"
+#include "ops/by_float32.hpp"
 
 namespace convec::cuda {
 
-// Copies that live as long as this, in the stream's scratch memory.
+// Copies in the stream's scratch memory.
 class Widened {
  public:
   explicit Widened(const Context& context) : context_(context), scratch_(context) {
@@ -18,13 +18,13 @@ class Widened {
     context_.matmul_precision = MatmulPrecision::mixed_bfloat16;
   }
 
-  const float* copy(int64_t size, const BFloat16* array) {
-    float* const wide = take(size);
-    widen(context_, size, array, wide);
-    return wide;
+  const float* widen(int64_t size, const BFloat16* array) {
+    float* const copy = take(size);
+    cuda::widen(context_, size, array, copy);
+    return copy;
   }
-  // For a result.
   float* take(int64_t size) { return scratch_.take<float>(size); }
+  void narrow(int64_t size, const float* from, BFloat16* to) { cuda::narrow(context_, size, from, to); }
 
   const Context& context() const { return context_; }
   static const OpTable& ops() { return the_backend().ops(); }
@@ -33,5 +33,7 @@ class Widened {
   Context context_;
   Scratch scratch_;
 };
+
+using ByFloat32 = convec::ByFloat32<Widened>;
 
 }  // namespace convec::cuda

@@ -123,7 +123,7 @@ if [ "$dry" = 1 ]; then
   words=(--emulated --tables "float32,bfloat16" --only 'skip-gram,128,50000')
 fi
 
-products=(tests/python/test_cuda_precision.py tests/python/test_cuda_bfloat16.py)
+products=(tests/python/test_cuda_precision.py tests/python/test_ops_bfloat16.py)
 step "tests" 80 "${pytest[@]}" "${ops[@]}" "${products[@]}" -k "$on"
 # A part a process: an error of one leaves the device to the others.
 for part in seed bandwidth dense neighbours convolutions; do

@@ -79,8 +79,8 @@ struct OpTable {
                                float* grad_input);
   void (*dense_backward_weights)(const Context&, const DenseProblem&, const float* input, const float* grad_output,
                                  float* grad_weights, float* grad_bias);
-  // conv2d and dense on bfloat16 arrays, null where the backend has none. Sums are float32, and so are bias and
-  // gradients of weights, which are sums over the batch.
+  // conv2d and dense on bfloat16 arrays. Sums are float32, and so are bias and gradients of weights, which are sums
+  // over the batch.
   void (*conv2d_forward_bfloat16)(const Context&, const Conv2dProblem&, const BFloat16* input, const BFloat16* filters,
                                   const float* bias, Activation, BFloat16* output);
   void (*conv2d_backward_input_bfloat16)(const Context&, const Conv2dProblem&, const BFloat16* grad_output,

@@ -33,6 +33,8 @@ DType dtype_of(const py::array& array, const char* name) {
     if (kind == 'i' && size == 4) return DType::int32;
     if (kind == 'i' && size == 8) return DType::int64;
     if (kind == 'u' && size == 1) return DType::uint8;
+    // Of ml_dtypes.
+    if (kind == 'V' && size == 2 && std::string(py::str(dtype.attr("name"))) == "bfloat16") return DType::bfloat16;
   }
   throw DTypeError(std::string(name) + " has dtype " + std::string(py::str(dtype)) +
                    ", which convec does not handle; convert it, e.g. " + name + ".astype('float32')");

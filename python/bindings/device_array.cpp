@@ -145,8 +145,10 @@ Array output(const py::object& out, const Shape& shape, const Array& like, const
 
 Array product(const py::object& out, const Shape& shape, const Array& like) {
   if (!out.is_none()) return to_array(out, "out");
-  const bool bfloat16 = like.on_device() && view(like, "out").dtype == DType::bfloat16;
-  return empty(shape, like, bfloat16 ? DType::bfloat16 : DType::float32);
+  if (view(like, "out").dtype != DType::bfloat16) return empty(shape, like);
+  if (like.on_device()) return empty(shape, like, DType::bfloat16);
+  static_cast<void>(shape.size());  // refuses what would overflow
+  return Array(py::array(like.object().dtype(), std::vector<py::ssize_t>(shape.begin(), shape.end())));
 }
 
 }  // namespace convec::python

@@ -1,11 +1,12 @@
 """The operations themselves, without layers or models: thin, typed wrappers around the compiled core.
 
-Everything is float32, but for what convolutions and dense layers may multiply on a CUDA device in its place, bfloat16
-(typestr '<V2': CuPy 14's with ml_dtypes, torch's): input and weights, or the gradient of the output in place of either.
-Their results with the batch's extent are bfloat16 then, rounded once from float32 sums; bias and gradients of weights,
-which are sums over the batch, stay float32. Images are ``(batch, height, width, channels)``, filters ``(rows, columns,
-in, out)``, dense weights ``(in, units)``, all C-contiguous: Keras' own order. ``data_format='channels_first'`` is
-accepted where there is an image and costs a transposed copy; filters and gradients of filters keep their order.
+Everything is float32, but for what convolutions and dense layers may multiply in its place, bfloat16 (ml_dtypes', which
+NumPy and CuPy 14 know, and on a CUDA device torch's; it saves time there alone): input and weights, or the gradient of
+the output in place of either. Their results with the batch's extent are bfloat16 then, rounded once from float32 sums;
+bias and gradients of weights, which are sums over the batch, stay float32. Images are ``(batch, height, width,
+channels)``, filters ``(rows, columns, in, out)``, dense weights ``(in, units)``, all C-contiguous: Keras' own order.
+``data_format='channels_first'`` is accepted where there is an image and costs a transposed copy; filters and gradients
+of filters keep their order.
 
 Arguments may be NumPy arrays or anything with ``__dlpack__`` or the buffer protocol (torch CPU tensors, memoryviews),
 or arrays on a CUDA device: CuPy's, and whatever has ``__cuda_array_interface__`` or is on one by DLPack (torch CUDA
@@ -166,7 +167,7 @@ def conv2d(
 
     Raises:
         ValueError: shapes do not match, an output extent would be below 1, a setting is out of range.
-        TypeError: an argument is neither float32 nor, on a CUDA device, bfloat16, or not an array, or types are mixed.
+        TypeError: an argument is neither float32 nor bfloat16, or not an array, or types are mixed.
     """
     if data_format == "channels_last":
         return _core.conv2d(input, filters, bias, strides, padding, dilation, groups, activation, out)
@@ -326,8 +327,8 @@ def dense(
         (batch, units) float32.
 
     Raises:
-        ValueError: shapes do not match. TypeError: an argument is neither float32 nor, on a CUDA device, bfloat16, or
-            not an array, or types are mixed.
+        ValueError: shapes do not match. TypeError: an argument is neither float32 nor bfloat16, or not an array, or
+            types are mixed.
     """
     return _core.dense(input, weights, bias, activation, out)
 

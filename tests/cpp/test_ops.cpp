@@ -221,7 +221,7 @@ TEST(conv2d_refuses_what_does_not_fit) {
   CHECK_THROWS(forward({x.f32(), Shape{1, 2, 5, 3}}, w.view(), {}, y.view()), convec::ShapeError, "below 1");
   CHECK_THROWS(forward({x.f32(), DType::float64, x.shape()}, w.view(), {}, y.view()), convec::DTypeError, "float64");
   CHECK_THROWS(forward({x.f32(), DType::bfloat16, x.shape()}, w.view(), {}, y.view()), convec::DTypeError,
-               "multiplies on CUDA devices only");
+               "filters is float32, but input is bfloat16; convert one of them");
   CHECK_THROWS(forward(x.view(), {w.f32(), DType::bfloat16, w.shape()}, {}, y.view()), convec::DTypeError,
                "filters is bfloat16, but must be float32");
   CHECK_THROWS(forward(x.view(), w.view(), {}, {y.f32(), Shape{1, 3, 3, 5}}), convec::ShapeError, "output");

@@ -14,7 +14,7 @@
 
 namespace convec {
 
-/// Element types a view can have. Convolutions and dense layers take bfloat16 on CUDA devices; nothing else does.
+/// Element types a view can have. Convolutions and dense layers take bfloat16; nothing else does.
 enum class DType : std::uint8_t { float32, float64, int32, int64, uint8, bfloat16 };
 
 /// An element of a bfloat16 view.

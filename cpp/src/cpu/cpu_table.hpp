@@ -12,5 +12,6 @@ void fill_activation(OpTable& table);
 void fill_loss(OpTable& table);
 void fill_batch_norm(OpTable& table);
 void fill_optimizer(OpTable& table);
+void fill_bfloat16(OpTable& table);
 
 }  // namespace convec::cpu

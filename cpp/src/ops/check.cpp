@@ -23,16 +23,11 @@ void float32(const ConstTensorView& tensor, const char* name) {
 void factor(const ConstTensorView& tensor, const char* name, const ConstTensorView& first, const char* first_name) {
   if (first.dtype != DType::bfloat16) {
     float32(first, first_name);
-  } else if (first.device.type != DeviceType::cuda) {
-    throw DTypeError(std::string(first_name) +
-                     " is bfloat16, which convec multiplies on CUDA devices only; convert it, "
-                     "e.g. " +
-                     first_name + ".astype('float32')");
+    float32(tensor, name);
+  } else if (tensor.dtype != DType::bfloat16) {
+    throw DTypeError(std::string(name) + " is " + name_of(tensor.dtype) + ", but " + first_name +
+                     " is bfloat16; convert one of them");
   }
-  if (tensor.dtype == first.dtype) return;
-  if (first.dtype == DType::float32) float32(tensor, name);
-  throw DTypeError(std::string(name) + " is " + name_of(tensor.dtype) + ", but " + first_name +
-                   " is bfloat16; convert one of them");
 }
 
 void same_device(const ConstTensorView& first, const char* first_name, const ConstTensorView& other,

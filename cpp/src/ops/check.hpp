@@ -16,7 +16,7 @@ void rank(const ConstTensorView& tensor, const char* name, int rank, const char*
 void shape(const ConstTensorView& tensor, const char* name, const Shape& expected, const char* why);
 // "input is float64, but must be float32; convert it, e.g. input.astype('float32')"
 void float32(const ConstTensorView& tensor, const char* name);
-// Of an op that multiplies bfloat16 arrays too, on CUDA devices: `first` is float32 or bfloat16, and `tensor` the same.
+// Of an op that multiplies bfloat16 arrays too: `first` is float32 or bfloat16, and `tensor` the same.
 void factor(const ConstTensorView& tensor, const char* name, const ConstTensorView& first, const char* first_name);
 // Throws DeviceError where two arguments live on different devices. Absent views are skipped.
 void same_device(const ConstTensorView& first, const char* first_name, const ConstTensorView& other,

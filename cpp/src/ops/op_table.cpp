@@ -16,6 +16,7 @@ const OpTable& op_table(Device device) {
     cpu::fill_loss(filled);
     cpu::fill_batch_norm(filled);
     cpu::fill_optimizer(filled);
+    cpu::fill_bfloat16(filled);
     return filled;
   }();
   return table;

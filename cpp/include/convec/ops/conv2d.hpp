@@ -1,9 +1,9 @@
 /// @file conv2d.hpp
 /// 2-D convolution (cross-correlation, as in every deep-learning library), NHWC and HWIO.
 ///
-/// Arrays are float32. On a CUDA device what is multiplied may be bfloat16 instead: input and filters, or the gradient
-/// of the output in place of either; the output and the gradient of the input are then bfloat16 as well. Sums are
-/// float32, and so are bias and the gradients of filters and bias, which are sums over the batch.
+/// Arrays are float32, or what is multiplied is bfloat16 (which saves time on CUDA devices alone): input and filters,
+/// or the gradient of the output in place of either; the output and the gradient of the input are then bfloat16 as
+/// well. Sums are float32, and so are bias and the gradients of filters and bias, which are sums over the batch.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ CONVEC_API Shape conv2d_output_shape(const Shape& input, const Shape& filters, c
 /// @param activation element-wise, fused
 /// @param output shape of conv2d_output_shape; must not overlap the other arguments
 /// @throws ShapeError, ValueError as conv2d_output_shape.
-/// @throws DTypeError neither float32 nor, on a CUDA device, bfloat16, or not alike.
+/// @throws DTypeError neither float32 nor bfloat16, or not alike.
 /// @throws DeviceError arguments on different devices.
 CONVEC_API void conv2d_forward(const Context& context, ConstTensorView input, ConstTensorView filters,
                                ConstTensorView bias, const Conv2dOptions& options, Activation activation,

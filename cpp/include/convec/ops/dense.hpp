@@ -1,9 +1,9 @@
 /// @file dense.hpp
 /// Fully connected layers on a blocked matrix product.
 ///
-/// Arrays are float32. On a CUDA device what is multiplied may be bfloat16 instead: input and weights, or the gradient
-/// of the output in place of either; the output and the gradient of the input are then bfloat16 as well. Sums are
-/// float32, and so are bias and the gradients of weights and bias, which are sums over the batch.
+/// Arrays are float32, or what is multiplied is bfloat16 (which saves time on CUDA devices alone): input and weights,
+/// or the gradient of the output in place of either; the output and the gradient of the input are then bfloat16 as
+/// well. Sums are float32, and so are bias and the gradients of weights and bias, which are sums over the batch.
 #pragma once
 
 #include <convec/context.hpp>
@@ -19,7 +19,7 @@ namespace convec {
 /// @param bias (units) or absent
 /// @param output (batch, units); must not overlap the other arguments
 /// @throws ShapeError ranks or extents do not match.
-/// @throws DTypeError neither float32 nor, on a CUDA device, bfloat16, or not alike.
+/// @throws DTypeError neither float32 nor bfloat16, or not alike.
 /// @throws DeviceError arguments on different devices.
 CONVEC_API void dense_forward(const Context& context, ConstTensorView input, ConstTensorView weights,
                               ConstTensorView bias, Activation activation, TensorView output);

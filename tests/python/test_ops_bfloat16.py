@@ -1,4 +1,4 @@
-"""Convolutions and dense layers of bfloat16 arrays, on a GPU where there is one, and on the emulated device
+"""Convolutions and dense layers of bfloat16 arrays: on the CPU, on a GPU where there is one, and on the emulated device
 everywhere."""
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check(op: str, move: Callable[[np.ndarray], Any], chosen: Callable[[cases.Ca
                 there[name] = move(factor)
             elif isinstance(value, np.ndarray):
                 there[name] = move(value)
-        results = [result.get() for result in cases.run(case, there)]
+        results = [np.asarray(result.get() if hasattr(result, "get") else result) for result in cases.run(case, there)]
         wanted = cases.expected(case, arrays)
         assert [result.dtype for result in results] == list(RESULTS[op])
         for number, (result, want) in enumerate(zip(results, wanted, strict=True)):
@@ -71,6 +71,22 @@ def check(op: str, move: Callable[[np.ndarray], Any], chosen: Callable[[cases.Ca
                 # Rounded once at the end, to 8 bits; what a sum is off by may turn the rounding.
                 tolerance = replace(tolerance, relative=2.0**-8)
             tolerance.check(result.astype(np.float32), want, f"{case.id}, result {number}")
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_values_on_cpu(op: str) -> None:
+    number = {case.id: index for index, case in enumerate(cases.CASES[op])}
+    check(op, lambda array: array, lambda case: not case.large and number[case.id] % 3 == 0, False)
+
+
+def test_rounding_on_cpu() -> None:
+    """Once, to the nearest, ties to even, as ml_dtypes does it."""
+    values = np.array([1.00390625, 1.01171875, 3.4e38, -3.3e38, np.inf, np.nan, 1e-38], np.float32)
+    identity = np.eye(len(values)).astype(bfloat16)
+    # The bias is float32, so that it is what is rounded.
+    result = ops.dense(np.zeros_like(identity), identity, values)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(result[0].astype(np.float32), values.astype(bfloat16).astype(np.float32))
 
 
 def small(case: cases.Case) -> bool:
@@ -193,7 +209,9 @@ def test_what_does_not_fit_is_refused(emulated: None) -> None:
          lambda: ops.conv2d_backward_filters(to_emulated(image), to_emulated(f32(image)), 1)),
         ("input is bfloat16, but must be float32", lambda: ops.max_pool2d(to_emulated(image))),
         ("input is bfloat16, but must be float32", lambda: ops.relu(to_emulated(image))),
-        ("input has dtype bfloat16, which convec does not handle", lambda: ops.dense(x, w)),
+        ("weights is float32, but input is bfloat16", lambda: ops.dense(x, f32(w))),
+        ("input is bfloat16, but must be float32", lambda: ops.softmax(x)),
+        ("input has dtype float16, which convec does not handle", lambda: ops.dense(x.astype(np.float16), w)),
     ]  # fmt: skip
     for message, call in calls:
         with pytest.raises(TypeError, match=message):
