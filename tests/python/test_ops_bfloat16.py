@@ -81,7 +81,7 @@ def test_values_on_cpu(op: str) -> None:
 
 def test_rounding_on_cpu() -> None:
     """Once, to the nearest, ties to even, as ml_dtypes does it."""
-    values = np.array([1.00390625, 1.01171875, 3.4e38, -3.3e38, np.inf, np.nan, 1e-38], np.float32)
+    values = np.array([1.00390625, 1.01171875, 3.4e38, -3.3e38, np.inf, np.nan, 1.3e-38], np.float32)
     identity = np.eye(len(values)).astype(bfloat16)
     # The bias is float32, so that it is what is rounded.
     result = ops.dense(np.zeros_like(identity), identity, values)
