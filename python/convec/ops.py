@@ -113,8 +113,8 @@ def _first(image: Array, out: Array | None) -> Array:
     view: Any = (
         np.transpose(image, _LAST_TO_FIRST) if isinstance(image, np.ndarray) else image.transpose(_LAST_TO_FIRST)
     )
-    if out.shape != view.shape or out.dtype != np.float32:
-        raise ValueError(f"out is {out.dtype} of shape {out.shape}, but must be float32 of shape {view.shape}")
+    if out.shape != view.shape or out.dtype != view.dtype:
+        raise ValueError(f"out is {out.dtype} of shape {out.shape}, but must be {view.dtype} of shape {view.shape}")
     out[...] = view
     return out
 

@@ -40,14 +40,9 @@ RESULTS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def taken(case: cases.Case) -> bool:
-    """Images are last in bfloat16: the copy that puts them so is CuPy's work, and tested in float32."""
-    return case.options.get("data_format", "channels_last") == "channels_last"
-
-
 def check(op: str, move: Callable[[np.ndarray], Any], chosen: Callable[[cases.Case], bool], on_gpu: bool) -> None:
     for case in cases.CASES[op]:
-        if not (taken(case) and chosen(case)):
+        if not chosen(case):
             continue
         arrays = case.arrays()
         there = dict(arrays)
@@ -185,6 +180,19 @@ def test_out(emulated: None) -> None:
     np.testing.assert_array_equal(out.get(), ops.dense(x, w).get())
     with pytest.raises(TypeError, match="output is float32, but input is bfloat16; convert one of them"):
         ops.dense(x, w, out=to_emulated(np.zeros((4, 8), np.float32)))
+
+
+def test_channels_first() -> None:
+    x, w = random(2, 8, 5, 6), random(3, 3, 8, 16)
+    straight = ops.conv2d(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), w)
+    turned = ops.conv2d(x, w, data_format="channels_first")
+    assert turned.dtype == bfloat16
+    np.testing.assert_array_equal(turned, straight.transpose(0, 3, 1, 2))
+    out = np.zeros(turned.shape, bfloat16)
+    assert ops.conv2d(x, w, data_format="channels_first", out=out) is out
+    np.testing.assert_array_equal(out, turned)
+    with pytest.raises(ValueError, match=r"out is float32 of shape .* but must be bfloat16"):
+        ops.conv2d(x, w, data_format="channels_first", out=np.zeros(turned.shape, np.float32))
 
 
 def test_what_does_not_fit_is_refused(emulated: None) -> None:
