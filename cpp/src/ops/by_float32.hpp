@@ -1,5 +1,6 @@
-// Products of bfloat16 arrays on float32 copies, for what has no kernels of its own: every bfloat16 number is a float32, so
-// that the products are the same. A device says how it copies by a class `Way`, whose copies live as long as it does:
+// Products of bfloat16 arrays on float32 copies, for what has no kernels of its own: every bfloat16 number is a
+// float32, so that the products are the same. A device says how it copies by a class `Way`, whose copies live as long
+// as it does:
 //
 //   explicit Way(const Context&);
 //   const float* widen(int64_t size, const BFloat16* array);                      a copy
