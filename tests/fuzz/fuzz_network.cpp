@@ -120,6 +120,9 @@ class Data {
         case DType::uint8:
           static_cast<std::uint8_t*>(view.data)[i] = static_cast<std::uint8_t>(whole);
           break;
+        case DType::bfloat16:
+          view.bf16()[i].bits = static_cast<std::uint16_t>(whole);
+          break;
       }
     }
     return view;
