@@ -77,6 +77,12 @@ class Case:
         return self.build(np.random.default_rng(zlib.crc32(self.id.encode())))
 
 
+def small(case: Case, most: int) -> bool:
+    """Of at most so many numbers: what a GPU does at once takes the emulation a while."""
+    sizes = [value.size for value in case.arrays().values() if isinstance(value, np.ndarray)]
+    return not case.large and not case.name.startswith("winograd") and sum(sizes) <= most
+
+
 # Arrays that an op updates in place, in the order the reference returns them after the results.
 IN_PLACE = {
     "batch_norm_training": ("moving_mean", "moving_variance"),

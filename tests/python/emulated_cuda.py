@@ -28,6 +28,17 @@ def gpu_problem() -> str:
     return problem
 
 
+@contextmanager
+def switched(name: str, enabled: bool) -> Iterator[None]:
+    """A switch of the CUDA module, such as ``pipeline_products``, set within."""
+    switch = getattr(_device.load_cuda(), name)
+    before = switch(enabled)
+    try:
+        yield
+    finally:
+        switch(before)
+
+
 class CupyArray(_device.DeviceArray):
     """An array with the methods of CuPy's that convec calls."""
 

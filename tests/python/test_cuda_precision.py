@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ import convec
 import numpy as np
 import pytest
 from convec import _device, layers
-from emulated_cuda import gpu_problem
+from emulated_cuda import gpu_problem, switched
 from emulated_cuda import to_device as to_emulated
 
 GPU_PROBLEM = gpu_problem()
@@ -94,19 +93,7 @@ def check(op: str, precision: str, move: Any, chosen: Any, on_gpu: bool) -> None
 
 
 def small(case: cases.Case) -> bool:
-    """What a GPU does at once takes the emulation a while."""
-    sizes = [value.size for value in case.arrays().values() if isinstance(value, np.ndarray)]
-    return not case.large and not case.name.startswith("winograd") and sum(sizes) <= 12_000
-
-
-@contextmanager
-def pipelined(enabled: bool) -> Iterator[None]:
-    """Tiles come to shared memory by asynchronous copies within, or through registers."""
-    before = _device.load_cuda().pipeline_products(enabled)
-    try:
-        yield
-    finally:
-        _device.load_cuda().pipeline_products(before)
+    return cases.small(case, 12_000)
 
 
 @pytest.mark.parametrize("way", ["pipelined", "registers"])
@@ -116,7 +103,7 @@ def test_values_emulated(op: str, precision: str, way: str, emulated: None) -> N
     # Through registers go all cases that are not loaded in fours, and here some of the others.
     every = 1 if way == "pipelined" else 4
     number = {case.id: index for index, case in enumerate(cases.CASES[op])}
-    with pipelined(way == "pipelined"):
+    with switched("pipeline_products", way == "pipelined"):
         check(op, precision, to_emulated, lambda case: small(case) and number[case.id] % every == 0, False)
 
 
@@ -140,7 +127,7 @@ def test_values_on_gpu(op: str, precision: str, way: str, monkeypatch: pytest.Mo
             return small(case) and number[case.id] % every == 0
         return not case.name.startswith("winograd")
 
-    with pipelined(way == "pipelined"):
+    with switched("pipeline_products", way == "pipelined"):
         check(op, precision, cupy.asarray, chosen, True)
 
 

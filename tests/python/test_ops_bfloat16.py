@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import cases
 import numpy as np
 import pytest
-from convec import _device, ops
-from emulated_cuda import CupyArray, gpu_problem
+from convec import ops
+from emulated_cuda import CupyArray, gpu_problem, switched
 from emulated_cuda import to_device as to_emulated
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -85,19 +84,7 @@ def test_rounding_on_cpu() -> None:
 
 
 def small(case: cases.Case) -> bool:
-    """What a GPU does at once takes the emulation a while."""
-    sizes = [value.size for value in case.arrays().values() if isinstance(value, np.ndarray)]
-    return not case.large and not case.name.startswith("winograd") and sum(sizes) <= 30_000
-
-
-@contextmanager
-def instructions(way: str) -> Iterator[None]:
-    """Products are multiplied by warps, or by warpgroups where a device has them."""
-    before = _device.load_cuda().use_warpgroups(way == "warpgroups")
-    try:
-        yield
-    finally:
-        _device.load_cuda().use_warpgroups(before)
+    return cases.small(case, 30_000)
 
 
 @pytest.mark.parametrize("way", ["warps", "warpgroups"])
@@ -110,7 +97,7 @@ def test_values_emulated(op: str, way: str, emulated: None) -> None:
     def chosen(case: cases.Case) -> bool:
         return small(case) and ("eights" in case.name or number[case.id] % every == 0)
 
-    with instructions(way):
+    with switched("use_warpgroups", way == "warpgroups"):
         check(op, to_emulated, chosen, False)
 
 
@@ -132,7 +119,7 @@ def test_values_on_gpu(op: str, way: str) -> None:
             return small(case) and number[case.id] % every == 0
         return not case.name.startswith("winograd")
 
-    with instructions(way):
+    with switched("use_warpgroups", way == "warpgroups"):
         check(op, cupy.asarray, chosen, True)
 
 
